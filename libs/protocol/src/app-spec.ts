@@ -1,0 +1,109 @@
+import { z } from 'zod';
+
+/** One DNS label: names of tenants, apps, processes and nodes. */
+export const dnsLabel = z
+  .string()
+  .regex(
+    /^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$/,
+    'use 1 to 40 of a-z, 0-9 and -, starting with a letter, not ending with -',
+  );
+
+export const configName = z
+  .string()
+  .regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'use letters, digits and _, not starting with a digit');
+
+export const sha256Digest = z.string().regex(/^sha256:[0-9a-f]{64}$/);
+
+/** Decides readiness, and restarts after `failureThreshold` failures in a row. Times in seconds. */
+export const healthCheck = z.discriminatedUnion('kind', [
+  z.object({
+    kind: z.literal('http'),
+    path: z.string().startsWith('/').max(1024),
+    intervalSeconds: z.number().min(0.1).max(300).default(2),
+    timeoutSeconds: z.number().min(0.1).max(60).default(2),
+    failureThreshold: z.number().int().min(1).max(100).default(3),
+    startupGraceSeconds: z.number().min(0).max(3600).default(30),
+  }),
+  z.object({
+    kind: z.literal('tcp'),
+    intervalSeconds: z.number().min(0.1).max(300).default(2),
+    timeoutSeconds: z.number().min(0.1).max(60).default(2),
+    failureThreshold: z.number().int().min(1).max(100).default(3),
+    startupGraceSeconds: z.number().min(0).max(3600).default(30),
+  }),
+]);
+export type HealthCheck = z.infer<typeof healthCheck>;
+
+export const resources = z.object({
+  /** Reserved on the node and the CPU weight, in thousandths of a core. */
+  cpuMillis: z.number().int().min(10).max(64_000),
+  /** Hard cap, in thousandths of a core. */
+  cpuCapMillis: z.number().int().min(10).max(64_000),
+  /** Reserved and hard limit; swap is none. MiB. */
+  memoryMiB: z.number().int().min(8).max(1_048_576),
+  /** Most processes and threads. */
+  pids: z.number().int().min(8).max(32_768),
+  /** Size of the writable layer, MiB. */
+  diskMiB: z.number().int().min(16).max(1_048_576),
+});
+export type Resources = z.infer<typeof resources>;
+
+export const defaultResources: Resources = {
+  cpuMillis: 100,
+  cpuCapMillis: 1000,
+  memoryMiB: 128,
+  pids: 256,
+  diskMiB: 512,
+};
+
+/** A process of a release. `web` gets a route; a process without a port gets none. */
+export const processDefinition = z.object({
+  name: dnsLabel,
+  /** Replaces the image's entrypoint and command when set. */
+  command: z.array(z.string().max(8192)).min(1).max(256).nullable(),
+  /** What the process listens on; also given to it as PORT. */
+  port: z.number().int().min(1).max(65_535).nullable(),
+  health: healthCheck.nullable(),
+  resources,
+  /** From SIGTERM to SIGKILL. */
+  graceSeconds: z.number().int().min(0).max(600),
+});
+export type ProcessDefinition = z.infer<typeof processDefinition>;
+
+/** The part of an OCI image configuration that we use. */
+export const imageConfig = z.object({
+  entrypoint: z.array(z.string()),
+  cmd: z.array(z.string()),
+  /** NAME=value */
+  env: z.array(z.string()),
+  workingDir: z.string(),
+  user: z.string(),
+  /** Numbers of the exposed TCP ports. */
+  exposedPorts: z.array(z.number().int()),
+  stopSignal: z.string().nullable(),
+});
+export type ImageConfig = z.infer<typeof imageConfig>;
+
+/** Why a deployment did not succeed; `message` is for people, `code` for scripts. */
+export const deploymentFailureCodes = [
+  'IMAGE_NOT_FOUND',
+  'IMAGE_PULL_FAILED',
+  'CRASHED',
+  'OUT_OF_MEMORY',
+  'HEALTH_CHECK_FAILED',
+  'START_FAILED',
+  'NO_ROOM',
+  'DEADLINE_EXCEEDED',
+] as const;
+export type DeploymentFailureCode = (typeof deploymentFailureCodes)[number];
+
+export const deploymentFailure = z.object({
+  code: z.enum(deploymentFailureCodes),
+  message: z.string(),
+  process: z.string().nullable(),
+  instance: z.string().nullable(),
+  exitCode: z.number().int().nullable(),
+  /** The last lines that the crashed process wrote. */
+  lastLines: z.array(z.string()),
+});
+export type DeploymentFailure = z.infer<typeof deploymentFailure>;

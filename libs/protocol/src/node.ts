@@ -1,0 +1,36 @@
+import { z } from 'zod';
+
+export const nodeCapacity = z.object({
+  cpuMillis: z.number().int().min(0),
+  memoryMiB: z.number().int().min(0),
+  diskMiB: z.number().int().min(0),
+  maxInstances: z.number().int().min(0),
+});
+export type NodeCapacity = z.infer<typeof nodeCapacity>;
+
+/** What `bulkhead nodes info` shows of a host. */
+export const nodeFacts = z.object({
+  hostname: z.string(),
+  kernel: z.string(),
+  os: z.string(),
+  cgroup: z.enum(['v1', 'hybrid', 'v2']),
+  crun: z.string(),
+  conmon: z.string(),
+  /** Which way the disk limit of the writable layer is enforced here. */
+  diskLimit: z.enum(['btrfs', 'none']),
+});
+export type NodeFacts = z.infer<typeof nodeFacts>;
+
+/** Plain NATS on `heartbeat.<node>`, every 2 seconds. Nothing is lost when one is. */
+export const heartbeat = z.object({
+  v: z.literal(1),
+  at: z.iso.datetime(),
+  agentVersion: z.string(),
+  capacity: nodeCapacity,
+  facts: nodeFacts,
+  /** Instances that this node holds. */
+  instances: z.number().int(),
+  /** Digests of images on the node, for placement; at most 200, most recently used first. */
+  images: z.array(z.string()),
+});
+export type Heartbeat = z.infer<typeof heartbeat>;
