@@ -1,0 +1,59 @@
+import { DomainError, unavailable } from '@bulkhead/protocol';
+import { Prisma } from '../generated/client.ts';
+
+/** Prisma's codes: cannot reach, cannot get a connection, lost it, timed out, lost a conflict of locks. */
+const transientCodes = new Set(['P1001', 'P1002', 'P1008', 'P1017', 'P2024', 'P2028', 'P2034']);
+
+/** The same in the words of the driver adapter, which is how raw queries report it. */
+const transientKinds = new Set([
+  'DatabaseNotReachable',
+  'ConnectionClosed',
+  'SocketTimeout',
+  'TlsConnectionError',
+  'TooManyConnections',
+  'TransactionWriteConflict',
+  'TransactionAlreadyClosed',
+]);
+
+/** PostgreSQL's own: shutting down or starting, too many connections, deadlock, serialisation. */
+const transientStates = /^(57P0\d|53300|40P01|40001|08\w{3})$/;
+
+/** What pg says without a code, when a connection is lost between two queries. */
+const transientMessages =
+  /^(Client has encountered a connection error|Connection terminated|Client was closed)/;
+
+/** Whether the database refused a duplicate. */
+export function isDuplicate(error: unknown): boolean {
+  return error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2002';
+}
+
+/** What a door throws: transient failures of the database as UNAVAILABLE, all else as it is. */
+export function translateError(error: unknown): unknown {
+  if (error instanceof DomainError || !isTransient(error)) return error;
+  const refusal = unavailable('the database does not answer; try again in a moment');
+  refusal.cause = error;
+  return refusal;
+}
+
+interface AdapterCause {
+  kind?: unknown;
+  code?: unknown;
+  originalCode?: unknown;
+}
+
+function isTransient(error: unknown): boolean {
+  if (error instanceof Prisma.PrismaClientInitializationError) return true;
+  if (!(error instanceof Error)) return false;
+  const { code, meta, cause } = error as Error & {
+    code?: unknown;
+    meta?: { driverAdapterError?: { cause?: AdapterCause } };
+    cause?: AdapterCause;
+  };
+  if (typeof code === 'string' && transientCodes.has(code)) return true;
+  if (transientMessages.test(error.message)) return true;
+  const adapter = meta?.driverAdapterError?.cause ?? cause;
+  return (
+    transientKinds.has(String(adapter?.kind)) ||
+    transientStates.test(String(adapter?.originalCode ?? adapter?.code))
+  );
+}

@@ -1,0 +1,24 @@
+import type { Db } from './context.ts';
+
+/**
+ * What row-level security shows for the rest of the transaction (see the migration `walls`). The
+ * settings are local: they end with the transaction, also on a pooled connection.
+ */
+export async function bindTenant(db: Db, tenantId: string): Promise<void> {
+  await db.$queryRaw`SELECT set_config('bulkhead.tenant', ${tenantId}, true), set_config('bulkhead.scope', '', true)`;
+}
+
+export async function bindPlatform(db: Db): Promise<void> {
+  await db.$queryRaw`SELECT set_config('bulkhead.scope', 'platform', true)`;
+}
+
+/**
+ * Widens a tenant's transaction for one look-up that crosses the border (a user by email, a node's
+ * name), and narrows it again. When `work` throws the transaction is lost anyway.
+ */
+export async function asPlatform<T>(db: Db, work: () => Promise<T>): Promise<T> {
+  await bindPlatform(db);
+  const result = await work();
+  await db.$queryRaw`SELECT set_config('bulkhead.scope', '', true)`;
+  return result;
+}

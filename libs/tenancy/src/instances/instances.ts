@@ -1,0 +1,129 @@
+import { notFound, type InstanceExit } from '@bulkhead/protocol';
+import type { TenantContext } from '../db/context.ts';
+import { cursorKey, Keyset, type Page, type PageArgs } from '../db/page.ts';
+import { asPlatform } from '../db/scope.ts';
+import type { InstanceDesired, InstanceState } from '../generated/enums.ts';
+
+export interface InstanceView {
+  readonly id: string;
+  readonly appId: string;
+  readonly process: string;
+  /** Version of its release. */
+  readonly release: number;
+  readonly state: InstanceState;
+  readonly desired: InstanceDesired;
+  readonly message: string | null;
+  readonly restarts: number;
+  /** The node's name, for operators; null for everybody else. */
+  readonly node: string | null;
+  readonly createdAt: Date;
+  readonly readyAt: Date | null;
+  readonly goneAt: Date | null;
+  readonly lastExit: InstanceExit | null;
+}
+
+const columns = {
+  id: true,
+  appId: true,
+  process: true,
+  release: { select: { version: true } },
+  state: true,
+  desired: true,
+  message: true,
+  restarts: true,
+  nodeId: true,
+  createdAt: true,
+  readyAt: true,
+  goneAt: true,
+  lastExit: true,
+} as const;
+
+interface Row extends Omit<InstanceView, 'release' | 'node' | 'lastExit'> {
+  readonly release: { version: number };
+  readonly nodeId: string | null;
+  readonly lastExit: unknown;
+}
+
+const byTime = new Keyset('instances', cursorKey.date, cursorKey.text);
+
+/** Instances of apps of the bound tenant, oldest first. */
+export class Instances {
+  readonly #context: TenantContext;
+
+  constructor(context: TenantContext) {
+    this.#context = context;
+  }
+
+  async list(
+    appId: string,
+    args: PageArgs & { readonly includeGone?: boolean | null | undefined },
+  ): Promise<Page<InstanceView>> {
+    const { db, tenant } = this.#context;
+    const { take, after } = byTime.start(args);
+    const where = { appId, tenantId: tenant.id, ...(!args.includeGone && { goneAt: null }) };
+    const rows = await db.instance.findMany({
+      where: {
+        ...where,
+        ...(after && {
+          OR: [{ createdAt: { gt: after[0] } }, { createdAt: after[0], id: { gt: after[1] } }],
+        }),
+      },
+      select: columns,
+      orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
+      take,
+    });
+    const nodes = await this.#nodeNames(rows);
+    return byTime.page(args, {
+      rows,
+      totalCount: await db.instance.count({ where }),
+      key: (row) => [row.createdAt, row.id],
+      view: (row) => toView(row, nodes),
+    });
+  }
+
+  /** Those that are not gone. */
+  async live(appId: string): Promise<readonly InstanceView[]> {
+    const { db, tenant } = this.#context;
+    const rows = await db.instance.findMany({
+      where: { appId, tenantId: tenant.id, goneAt: null },
+      select: columns,
+      orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
+    });
+    const nodes = await this.#nodeNames(rows);
+    return rows.map((row) => toView(row, nodes));
+  }
+
+  /** NOT_FOUND when it is not of this app. */
+  async get(appId: string, id: string): Promise<InstanceView> {
+    const { db, tenant } = this.#context;
+    const row = await db.instance.findFirst({
+      where: { id, appId, tenantId: tenant.id },
+      select: columns,
+    });
+    if (!row) throw notFound(`instance ${id}`);
+    return toView(row, await this.#nodeNames([row]));
+  }
+
+  /** Hosts are no tenant's business: only an operator who is a member sees where things run. */
+  async #nodeNames(rows: readonly Row[]): Promise<ReadonlyMap<string, string>> {
+    if (!this.#context.caller.operator || rows.length === 0) return new Map();
+    const { db } = this.#context;
+    const ids = rows.flatMap((row) => row.nodeId ?? []);
+    const nodes = await asPlatform(db, () =>
+      db.node.findMany({ where: { id: { in: ids } }, select: { id: true, name: true } }),
+    );
+    return new Map(nodes.map(({ id, name }) => [id, name]));
+  }
+}
+
+function toView(
+  { release, nodeId, lastExit, ...row }: Row,
+  nodes: ReadonlyMap<string, string>,
+): InstanceView {
+  return {
+    ...row,
+    release: release.version,
+    node: nodes.get(nodeId ?? '') ?? null,
+    lastExit: lastExit as InstanceExit | null,
+  };
+}

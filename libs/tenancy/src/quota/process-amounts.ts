@@ -1,0 +1,50 @@
+import type { ProcessDefinition } from '@bulkhead/protocol';
+import type { AppState } from '../generated/enums.ts';
+import type { Amounts } from './ledger.ts';
+
+/** Counted per process, as `instances` and three sizes. */
+export const processResources = ['instances', 'cpuMillis', 'memoryMiB', 'diskMiB'] as const;
+
+export const processSubject = (appId: string, process: string) => `process:${appId}/${process}`;
+
+/** What an app's processes cost when all that is wanted runs, by subject. A stopped or deleted app wants nothing. */
+export function wantedAmounts(app: {
+  id: string;
+  state: AppState;
+  processes: readonly ProcessDefinition[];
+  counts: ReadonlyMap<string, number>;
+}): Map<string, Amounts> {
+  const wanted = new Map<string, Amounts>();
+  if (app.state !== 'active') return wanted;
+  for (const { name, resources } of app.processes) {
+    const count = app.counts.get(name) ?? 0;
+    wanted.set(processSubject(app.id, name), {
+      instances: count,
+      cpuMillis: count * resources.cpuMillis,
+      memoryMiB: count * resources.memoryMiB,
+      diskMiB: count * resources.diskMiB,
+    });
+  }
+  return wanted;
+}
+
+/** The larger of each. */
+export function maxAmounts(...all: readonly (Amounts | undefined)[]): Amounts {
+  return combine(all, Math.max);
+}
+
+/** The smaller of each. */
+export function minAmounts(...all: readonly (Amounts | undefined)[]): Amounts {
+  return combine(all, Math.min);
+}
+
+function combine(
+  all: readonly (Amounts | undefined)[],
+  pick: (...numbers: number[]) => number,
+): Amounts {
+  const result: Amounts = {};
+  for (const resource of processResources) {
+    result[resource] = pick(...all.map((amounts) => amounts?.[resource] ?? 0));
+  }
+  return result;
+}

@@ -1,0 +1,167 @@
+import {
+  defaultResources,
+  healthCheck,
+  invalid,
+  processDefinition,
+  type HealthCheck,
+  type ImageConfig,
+  type ProcessDefinition,
+} from '@bulkhead/protocol';
+import { parse } from '../db/parse.ts';
+
+/** A health check as asked for; what is left out has protocol's defaults. */
+export interface HealthCheckRequest {
+  readonly kind: 'http' | 'tcp';
+  /** Of `http`; "/" when left out. */
+  readonly path?: string | null | undefined;
+  readonly intervalSeconds?: number | null | undefined;
+  readonly timeoutSeconds?: number | null | undefined;
+  readonly failureThreshold?: number | null | undefined;
+  readonly startupGraceSeconds?: number | null | undefined;
+}
+
+/**
+ * A process as asked for in a deploy. Left out (undefined) means: as in the release before, else
+ * the default. Null for `command`, `port` and `healthCheck` means none; null elsewhere is the same
+ * as left out.
+ */
+export interface ProcessRequest {
+  readonly name: string;
+  readonly command?: readonly string[] | null | undefined;
+  readonly port?: number | null | undefined;
+  readonly count?: number | null | undefined;
+  readonly cpuMillis?: number | null | undefined;
+  readonly cpuCapMillis?: number | null | undefined;
+  readonly memoryMiB?: number | null | undefined;
+  readonly diskMiB?: number | null | undefined;
+  readonly pids?: number | null | undefined;
+  readonly graceSeconds?: number | null | undefined;
+  readonly healthCheck?: HealthCheckRequest | null | undefined;
+}
+
+export const maxProcesses = 20;
+export const maxCount = 1000;
+const defaultPort = 8080;
+const defaultGraceSeconds = 10;
+
+export interface ProcessPlan {
+  readonly processes: readonly ProcessDefinition[];
+  /** Only what was asked for. */
+  readonly counts: ReadonlyMap<string, number>;
+}
+
+/**
+ * What the next release runs. Without a request it runs what the release before ran, and the first
+ * time one process `web`. INVALID names the process and what is wrong with it.
+ */
+export function planProcesses(input: {
+  requested: readonly ProcessRequest[] | null;
+  previous: readonly ProcessDefinition[];
+  image: ImageConfig;
+}): ProcessPlan {
+  const { requested, previous, image } = input;
+  if (requested?.length === 0) throw invalid('processes: give at least one, or leave the list out');
+  if (requested && requested.length > maxProcesses) {
+    throw invalid(`processes: at most ${maxProcesses}`);
+  }
+  const counts = new Map<string, number>();
+  const processes =
+    requested === null && previous.length > 0
+      ? previous
+      : (requested ?? [{ name: 'web' }]).map((request) => {
+          const base = previous.find(({ name }) => name === request.name);
+          if (request.count != null) {
+            counts.set(request.name, checkCount(request.name, request.count));
+          }
+          return planProcess(request, base, image);
+        });
+  const seen = new Set<string>();
+  for (const { name, command } of processes) {
+    if (seen.has(name)) throw invalid(`process ${name} is given twice`);
+    seen.add(name);
+    if (command === null && image.entrypoint.length + image.cmd.length === 0) {
+      throw invalid(
+        `process ${name} has nothing to run: the image names no command, so the process must give one`,
+        { process: name },
+      );
+    }
+  }
+  return { processes, counts };
+}
+
+/** INVALID unless it is a whole number from 0 to 1000. */
+export function checkCount(process: string, count: number): number {
+  if (!Number.isInteger(count) || count < 0 || count > maxCount) {
+    throw invalid(`process ${process}: count is a whole number from 0 to ${maxCount}`, { process });
+  }
+  return count;
+}
+
+function planProcess(
+  request: ProcessRequest,
+  base: ProcessDefinition | undefined,
+  image: ImageConfig,
+): ProcessDefinition {
+  const { name } = request;
+  const before = base?.resources ?? defaultResources;
+  const cpuMillis = request.cpuMillis ?? before.cpuMillis;
+  const cpuCapMillis = request.cpuCapMillis ?? Math.max(before.cpuCapMillis, cpuMillis);
+  if (cpuCapMillis < cpuMillis) {
+    throw invalid(
+      `process ${name}: cpuCapMillis ${cpuCapMillis} is below what is reserved, cpuMillis ${cpuMillis}`,
+      { process: name },
+    );
+  }
+  const port = request.port === undefined ? portBefore(name, base, image) : request.port;
+  return parse(
+    processDefinition,
+    {
+      name,
+      command: request.command === undefined ? (base?.command ?? null) : request.command,
+      port,
+      health: planHealth(request, base, port),
+      resources: {
+        cpuMillis,
+        cpuCapMillis,
+        memoryMiB: request.memoryMiB ?? before.memoryMiB,
+        diskMiB: request.diskMiB ?? before.diskMiB,
+        pids: request.pids ?? before.pids,
+      },
+      graceSeconds: request.graceSeconds ?? base?.graceSeconds ?? defaultGraceSeconds,
+    },
+    `process ${name}`,
+  );
+}
+
+/** Only `web` listens by default: on the one port that the image exposes, else on 8080. */
+function portBefore(name: string, base: ProcessDefinition | undefined, image: ImageConfig) {
+  if (base) return base.port;
+  if (name !== 'web') return null;
+  const [port, ...others] = image.exposedPorts;
+  return port !== undefined && others.length === 0 ? port : defaultPort;
+}
+
+/** What listens is checked, by connecting to it when nothing else is said. */
+function planHealth(
+  { name, healthCheck: request }: ProcessRequest,
+  base: ProcessDefinition | undefined,
+  port: number | null,
+): HealthCheck | null {
+  if (request === null) return null;
+  if (request === undefined) {
+    if (port === null) return null;
+    // No check before, though there was a port, was a choice.
+    if (base && base.port !== null) return base.health;
+    return healthCheck.parse({ kind: 'tcp' });
+  }
+  if (port === null) {
+    throw invalid(`process ${name}: a health check needs a port`, { process: name });
+  }
+  const { kind, path, ...times } = request;
+  const given = Object.fromEntries(Object.entries(times).filter(([, value]) => value != null));
+  return parse(
+    healthCheck,
+    kind === 'http' ? { kind, path: path ?? '/', ...given } : { kind, ...given },
+    `process ${name}: healthCheck`,
+  );
+}
