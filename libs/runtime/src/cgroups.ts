@@ -1,0 +1,243 @@
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  rmdirSync,
+  write,
+  writeFileSync,
+} from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { hiddenCgroups, hybridMounts } from './host-thread.ts';
+
+/**
+ * The machine's cgroups, v1 or v2, behind one set of verbs. Paths are relative to each hierarchy's
+ * root, like `bulkhead/<tenant>/<container>`. crun makes a container's cgroup and sets its limits
+ * (oci-config.ts); here are the parents, counting, killing and removing.
+ */
+export interface Cgroups {
+  readonly layout: 'v1' | 'hybrid' | 'v2';
+  /** Makes a cgroup and its parents in every hierarchy. */
+  ensure(path: string): void;
+  /**
+   * Asks the kernel to get ready for processes changing cgroups: the first change in a while waits
+   * for an RCU grace period (10 to 20 ms), those soon after do not. Started early, a container's
+   * start spends that time making the container. Moves nothing.
+   */
+  warm(): void;
+  /** Moves a process, in the hierarchies where it would be limited or killed with its old cgroup; takes a millisecond or more per hierarchy, so not on the way of a start. */
+  enter(path: string, pid: number): Promise<void>;
+  /** Names of the cgroups below. */
+  children(path: string): string[];
+  /** Processes in the cgroup and below. */
+  processes(path: string): number[];
+  /** Kills what is inside until nothing is left; throws when the deadline passes first. */
+  kill(path: string, deadlineMs?: number): Promise<void>;
+  /** How many processes in the cgroup the kernel killed for want of memory. */
+  oomKills(path: string): number;
+  /** Removes an empty cgroup with empty ones below it; true when it is gone. */
+  remove(path: string): boolean;
+}
+
+/** Looks at what is mounted; never assumes. */
+export function detectCgroups(
+  mountinfo: string = readFileSync('/proc/self/mountinfo', 'utf8'),
+): Cgroups {
+  const mounts = mountinfo
+    .split('\n')
+    .map((line) => line.split(' '))
+    .map((f) => ({
+      point: f[4] ?? '',
+      type: f[f.indexOf('-') + 1],
+      options: f.at(-1)?.split(',') ?? [],
+    }));
+  const v1 = mounts.filter((m) => m.type === 'cgroup');
+  if (v1.length > 0) {
+    const roots = [...new Set(v1.map((m) => m.point))];
+    const withController = (name: string): string | undefined =>
+      v1.find((m) => m.options.includes(name))?.point;
+    // The main thread's own view has no v2 on a hybrid machine; process 1 has the machine's.
+    const hybrid = hybridMounts(readFileSync('/proc/1/mountinfo', 'utf8')).length > 0;
+    const supervision = ['pids', 'memory', 'name=systemd']
+      .map(withController)
+      .filter((root) => root !== undefined);
+    return new CgroupTree(
+      hybrid ? 'hybrid' : 'v1',
+      roots,
+      supervision,
+      withController('freezer'),
+      withController('memory'),
+    );
+  }
+  const v2 = mounts.find((m) => m.type === 'cgroup2');
+  if (!v2) throw new Error('No cgroup file system is mounted; mount cgroup2 on /sys/fs/cgroup.');
+  return new CgroupTree('v2', [v2.point], [v2.point], undefined, undefined);
+}
+
+class CgroupTree implements Cgroups {
+  readonly layout: Cgroups['layout'];
+  readonly #roots: readonly string[];
+  readonly #supervision: readonly string[];
+  readonly #freezer: string | undefined;
+  readonly #memory: string | undefined;
+
+  constructor(
+    layout: Cgroups['layout'],
+    roots: readonly string[],
+    supervision: readonly string[],
+    freezer: string | undefined,
+    memory: string | undefined,
+  ) {
+    this.layout = layout;
+    this.#roots = roots;
+    this.#supervision = supervision;
+    this.#freezer = freezer;
+    this.#memory = memory;
+  }
+
+  ensure(path: string): void {
+    for (const root of this.#roots) {
+      let at = root;
+      for (const part of path.split('/')) {
+        const parent = at;
+        at = `${at}/${part}`;
+        mkdirSync(at, { recursive: true });
+        // A v1 cpuset starts without CPUs and memory nodes, and refuses processes until it has some.
+        for (const file of ['cpuset.cpus', 'cpuset.mems']) {
+          if (this.layout !== 'v2' && read(`${at}/${file}`) === '')
+            writeFileSync(`${at}/${file}`, read(`${parent}/${file}`) ?? '');
+        }
+      }
+    }
+  }
+
+  warm(): void {
+    const line = readFileSync('/proc/self/cgroup', 'utf8')
+      .split('\n')
+      .find((text) =>
+        this.layout === 'v2' ? text.startsWith('0::') : text.split(':')[1] === 'pids',
+      );
+    const own = line?.split(':').slice(2).join(':');
+    if (!own) return;
+    // To where we are already: nothing moves. In the thread pool at once, because the caller keeps the main thread busy.
+    const file = openSync(`${this.#supervision[0]}${own}/cgroup.procs`, 'w');
+    write(file, String(process.pid), () => closeSync(file));
+  }
+
+  async enter(path: string, pid: number): Promise<void> {
+    for (const root of this.#supervision)
+      await writeFile(`${root}/${path}/cgroup.procs`, String(pid));
+  }
+
+  children(path: string): string[] {
+    const names = new Set<string>();
+    for (const root of this.#roots)
+      for (const name of directories(`${root}/${path}`)) names.add(name);
+    return [...names];
+  }
+
+  processes(path: string): number[] {
+    const pids = new Set<number>();
+    for (const root of this.#roots) collect(`${root}/${path}`, pids);
+    return [...pids];
+  }
+
+  async kill(path: string, deadlineMs = 10_000): Promise<void> {
+    const deadline = Date.now() + deadlineMs;
+    for (let round = 0; ; round++) {
+      const pids = this.processes(path);
+      if (pids.length === 0) return;
+      if (Date.now() > deadline)
+        throw new Error(
+          `Processes ${pids.slice(0, 5).join(', ')} survived SIGKILL for ${deadlineMs} ms.`,
+        );
+      if (this.layout === 'v2') {
+        writeIfThere(`${this.#roots[0]}/${path}/cgroup.kill`, '1');
+      } else {
+        // Frozen, nothing can fork between the list and the signal; SIGKILL acts on thawing.
+        const state = `${this.#freezer}/${path}/freezer.state`;
+        if (this.#freezer) writeIfThere(state, 'FROZEN');
+        for (const pid of this.processes(path)) killNumber(pid);
+        if (this.#freezer) writeIfThere(state, 'THAWED');
+      }
+      await delay(Math.min(1 + round * 2, 50));
+    }
+  }
+
+  oomKills(path: string): number {
+    const file = this.#memory
+      ? `${this.#memory}/${path}/memory.oom_control`
+      : `${this.#roots[0]}/${path}/memory.events`;
+    return Number(/^oom_kill (\d+)$/m.exec(read(file) ?? '')?.[1] ?? 0);
+  }
+
+  remove(path: string): boolean {
+    const gone = this.#roots.map((root) => removeTree(`${root}/${path}`)).every(Boolean);
+    // What crun wrote where it took an ordinary directory for a cgroup.
+    if (gone)
+      for (const root of hiddenCgroups())
+        rmSync(`${root}/${path}`, { recursive: true, force: true });
+    return gone;
+  }
+}
+
+/** Its number is read from the cgroup a moment ago, and the freezer holds it: it cannot be another's yet. */
+function killNumber(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
+/** Null when the file is not there (ENODEV: its cgroup was removed while it was open). */
+function read(file: string): string | null {
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch (error) {
+    if (['ENOENT', 'ENODEV'].includes((error as NodeJS.ErrnoException).code ?? '')) return null;
+    throw error;
+  }
+}
+
+function writeIfThere(file: string, text: string): void {
+  try {
+    writeFileSync(file, text);
+  } catch (error) {
+    if (!['ENOENT', 'ENODEV'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+  }
+}
+
+function directories(path: string): string[] {
+  try {
+    return readdirSync(path, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map((entry) => entry.name);
+  } catch (error) {
+    if (['ENOENT', 'ENODEV'].includes((error as NodeJS.ErrnoException).code ?? '')) return [];
+    throw error;
+  }
+}
+
+function collect(path: string, into: Set<number>): void {
+  for (const line of (read(`${path}/cgroup.procs`) ?? '').split('\n'))
+    if (line !== '') into.add(Number(line));
+  for (const name of directories(path)) collect(`${path}/${name}`, into);
+}
+
+function removeTree(path: string): boolean {
+  for (const name of directories(path)) if (!removeTree(`${path}/${name}`)) return false;
+  try {
+    rmdirSync(path);
+    return true;
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? '';
+    if (['ENOENT', 'ENODEV'].includes(code)) return true;
+    // A process that has just ended may be counted a moment longer.
+    if (code === 'EBUSY' || code === 'ENOTEMPTY') return false;
+    throw error;
+  }
+}

@@ -1,0 +1,121 @@
+import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { constants } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
+import { CommandError, run } from './exec.ts';
+import { containerCgroup, tenantCgroup } from './host.ts';
+import type { Host } from './host.ts';
+import { removeInterface } from './network.ts';
+import { isAlive, killSupervisors, signal } from './processes.ts';
+import type { ContainerRecord } from './state.ts';
+
+/**
+ * Ends what lives of a container, however far it was made: conmon, processes, crun's state, cgroup,
+ * interface. Every part may be missing. The slot may be used again when this returns.
+ */
+export async function dismantle(host: Host, record: ContainerRecord): Promise<void> {
+  const cgroup = containerCgroup(host, record);
+  // Half-made: its conmon and crun are in no record and no cgroup of the container yet.
+  if (record.phase === 'making') await killSupervisors(host.store.paths(record.id).dir);
+  await host.cgroups.kill(cgroup);
+  await crunDelete(host, record.id);
+  await host.cgroups.kill(cgroup);
+  if (record.process) await untilEnded(record.process);
+  if (record.conmon) {
+    // It ends by itself with the container; one that has nothing to wait for any more is not waited for.
+    await untilEnded(record.conmon, 1000).catch(
+      () => record.conmon && signal(record.conmon, constants.signals.SIGKILL),
+    );
+  }
+  const name = host.addresses.interfaceName(record.slot);
+  if (existsSync(`/sys/class/net/${name}`)) await removeInterface(name);
+  await removeCgroup(host, cgroup);
+  rmSync(`${host.dirs.exits}/${record.id}`, { force: true });
+  // conmon's link to the bundle.
+  rmSync(`${host.dirs.sockets}/${record.id}`, { force: true });
+}
+
+async function untilEnded(
+  process: { pid: number; startTime: string },
+  deadlineMs = 10_000,
+): Promise<void> {
+  const deadline = Date.now() + deadlineMs;
+  while (isAlive(process)) {
+    if (Date.now() > deadline)
+      throw new Error(`Process ${process.pid} has not ended within ${deadlineMs} ms.`);
+    await delay(2);
+  }
+}
+
+async function crunDelete(host: Host, id: string): Promise<void> {
+  if (!existsSync(`${host.dirs.crun}/${id}`)) return;
+  try {
+    await run('crun', [`--root=${host.dirs.crun}`, 'delete', '--force', id]);
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    // crun cannot read what it was killed in the middle of writing; its processes are gone (see above).
+  }
+  await rm(`${host.dirs.crun}/${id}`, { recursive: true, force: true });
+}
+
+async function removeCgroup(host: Host, path: string): Promise<void> {
+  const deadline = Date.now() + 5000;
+  while (!host.cgroups.remove(path)) {
+    if (Date.now() > deadline) throw new Error(`The cgroup ${path} stays busy.`);
+    await delay(5);
+  }
+}
+
+/** Removes a tenant's cgroup when none of its containers needs it. Synchronous, so that no start comes between look and act. */
+export function removeTenantCgroup(
+  host: Host,
+  tenantId: string,
+  others: Iterable<ContainerRecord>,
+): void {
+  for (const other of others) if (other.tenantId === tenantId && other.phase !== 'stopped') return;
+  host.cgroups.remove(tenantCgroup(host, tenantId));
+}
+
+/** How a process ended, read before its cgroup goes. Waits a little for conmon to write it down. */
+export async function readExit(
+  host: Host,
+  record: ContainerRecord,
+): Promise<NonNullable<ContainerRecord['exit']>> {
+  const file = `${host.dirs.exits}/${record.id}`;
+  const deadline = Date.now() + 5000;
+  while (!existsSync(file) && record.conmon && isAlive(record.conmon) && Date.now() < deadline)
+    await delay(2);
+  const oom = host.cgroups.oomKills(containerCgroup(host, record)) > 0;
+  if (!existsSync(file)) {
+    // conmon was killed: nobody knows the code.
+    return { exitCode: null, signal: null, oomKilled: oom, at: new Date().toISOString() };
+  }
+  const exitCode = Number(readFileSync(file, 'utf8').trim());
+  return {
+    exitCode,
+    signal: signalName(exitCode),
+    oomKilled: oom && exitCode !== 0,
+    at: statSync(file).mtime.toISOString(),
+  };
+}
+
+/** conmon writes 128 + n for signal n, as shells do. */
+export function signalName(exitCode: number): string | null {
+  const entry = Object.entries(constants.signals).find(([, number]) => number === exitCode - 128);
+  return entry?.[0] ?? null;
+}
+
+/** Number of an image's stop signal ("SIGTERM", "term", "15", "SIGRTMIN+3"); SIGTERM when it names none. */
+export function stopSignalNumber(text: string | null): number {
+  const name = (text ?? 'SIGTERM').toUpperCase();
+  const realtime = /^(?:SIG)?RTMIN(?:\+(\d{1,2}))?$/.exec(name);
+  const rtmin = 34;
+  const number = realtime
+    ? rtmin + Number(realtime[1] ?? 0)
+    : /^\d{1,2}$/.test(name)
+      ? Number(name)
+      : new Map<string, number>(Object.entries(constants.signals)).get(
+          name.startsWith('SIG') ? name : `SIG${name}`,
+        );
+  return number !== undefined && number >= 1 && number <= 64 ? number : constants.signals.SIGTERM;
+}

@@ -1,0 +1,106 @@
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+
+/**
+ * The one seam through which this library runs programs: an argument array, a deadline, no shell.
+ * Conmon is the exception (conmon.ts), because it must outlive us.
+ */
+export interface RunOptions {
+  deadlineMs?: number;
+  input?: string;
+  env?: Readonly<Record<string, string>>;
+  cwd?: string;
+}
+
+export interface RunResult {
+  stdout: string;
+  stderr: string;
+}
+
+/** A program that ended with another code than 0, was killed by its deadline, or is not installed. */
+export class CommandError extends Error {
+  override readonly name = 'CommandError';
+  readonly program: string;
+  readonly exitCode: number | null;
+  readonly stderr: string;
+  readonly timedOut: boolean;
+  constructor(
+    program: string,
+    what: string,
+    exitCode: number | null,
+    stderr: string,
+    timedOut = false,
+  ) {
+    super(`${program} ${what}${stderr ? `: ${stderr.trim().slice(-2000)}` : ''}`);
+    this.program = program;
+    this.exitCode = exitCode;
+    this.stderr = stderr;
+    this.timedOut = timedOut;
+  }
+}
+
+const path = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** Absolute path of a program; throws when it is not installed. */
+export function findProgram(name: string): string {
+  const found = path.split(':').find((dir) => existsSync(`${dir}/${name}`));
+  if (found === undefined)
+    throw new CommandError(name, 'is not installed (not found on PATH)', null, '');
+  return `${found}/${name}`;
+}
+
+const maxOutput = 16 * 1024 * 1024;
+
+/** What programs may see of our environment: none of the agent's settings or secrets. */
+export const cleanEnv = (extra: Readonly<Record<string, string>> = {}): Record<string, string> => ({
+  PATH: path,
+  LC_ALL: 'C',
+  ...extra,
+});
+
+/** Starts `program` now (synchronously, so that it inherits the caller's namespaces) and waits for its end. */
+export function run(
+  program: string,
+  args: readonly string[],
+  options: RunOptions = {},
+): Promise<RunResult> {
+  const child = spawn(program, args, {
+    stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+    env: cleanEnv(options.env),
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+  });
+  const deadlineMs = options.deadlineMs ?? 30_000;
+  return new Promise((resolve, reject) => {
+    let stdout = '';
+    let stderr = '';
+    let timedOut = false;
+    const deadline = setTimeout(() => {
+      timedOut = true;
+      child.kill('SIGKILL');
+    }, deadlineMs);
+    child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      if (stdout.length < maxOutput) stdout += text;
+    });
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      if (stderr.length < maxOutput) stderr += text;
+    });
+    // A program may end without reading all of its input; its exit code says what to make of that.
+    child.stdin?.on('error', () => undefined).end(options.input);
+    child.on('error', (error: NodeJS.ErrnoException) => {
+      clearTimeout(deadline);
+      const what =
+        error.code === 'ENOENT'
+          ? 'is not installed (not found on PATH)'
+          : `could not be run: ${error.message}`;
+      reject(new CommandError(program, what, null, ''));
+    });
+    child.on('close', (code, signal) => {
+      clearTimeout(deadline);
+      if (code === 0) return resolve({ stdout, stderr });
+      const what = timedOut
+        ? `did not end within ${deadlineMs} ms`
+        : `${args.slice(0, 2).join(' ')} ended with ${code ?? signal}`;
+      reject(new CommandError(program, what, code, stderr, timedOut));
+    });
+  });
+}

@@ -1,0 +1,262 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { CommandError, run } from './exec.ts';
+import { NetlinkSocket, NETLINK_NETFILTER, NETLINK_ROUTE, NLM_F_DUMP } from './netlink.ts';
+
+/**
+ * The walls between containers, the host and the rest: one nftables table of ours, written whole in
+ * one transaction. Its rules name no container, so starts and stops do not touch it.
+ *
+ * A container may reach the public internet through NAT and the resolvers, nothing else: no other
+ * container (of its own tenant neither, in this version), no private or link-local network, not the
+ * host itself. Nobody forwards into a container; only this host connects to it.
+ *
+ * Should the table vanish, the policy rules of `ip rule` prohibit all forwarding from and to
+ * containers, because they want a mark that only the table sets: closed, not open. `ensure` puts
+ * the table back; starts and a timer call it.
+ */
+export interface FirewallOptions {
+  table: string;
+  network: string;
+  vethPrefix: string;
+}
+
+/** The bit of the packet mark that says "seen by the table"; other bits belong to others. */
+const seen = '0x02000000';
+const privateNetworks = [
+  '0.0.0.0/8',
+  '10.0.0.0/8',
+  '100.64.0.0/10',
+  '127.0.0.0/8',
+  '169.254.0.0/16',
+  '172.16.0.0/12',
+  '192.0.0.0/24',
+  '192.168.0.0/16',
+  '198.18.0.0/15',
+  '224.0.0.0/3',
+];
+
+/** Where our policy rules stand: behind the local table, before the main one. */
+const firstPriority = 31_000;
+
+/**
+ * Into the network: only from this host or marked, and by the routes of living containers, so that
+ * packets to one that has gone do not follow the default route out. From it: only marked.
+ */
+function policyRules(network: string): string[][] {
+  const mark = ['fwmark', `${seen}/${seen}`];
+  const living = ['lookup', 'main', 'suppress_prefixlength', '0'];
+  return [
+    ['iif', 'lo', 'to', network, ...living],
+    [...mark, 'to', network, ...living],
+    ['to', network, 'prohibit'],
+    [...mark, 'from', network, 'lookup', 'main'],
+    ['from', network, 'prohibit'],
+  ].map((rule, index) => ['pref', String(firstPriority + index), ...rule]);
+}
+
+export function firewallRules(options: FirewallOptions, resolvers: readonly string[]): string {
+  const ours = `"${options.vethPrefix}-*"`;
+  const dns =
+    resolvers.length > 0
+      ? `ip daddr { ${resolvers.join(', ')} } meta l4proto { tcp, udp } th dport 53 accept`
+      : '';
+  return `table inet ${options.table}
+delete table inet ${options.table}
+table inet ${options.table} {
+  chain ingress {
+    type filter hook prerouting priority raw - 5; policy accept;
+    iifname != ${ours} return
+    meta nfproto ipv6 drop
+    meta mark set meta mark | ${seen}
+    ip saddr != ${options.network} drop
+    fib saddr . mark . iif oif missing drop
+  }
+  chain inbound {
+    type filter hook prerouting priority dstnat + 50; policy accept;
+    ip daddr ${options.network} meta mark set meta mark | ${seen}
+  }
+  chain input {
+    type filter hook input priority filter - 5; policy accept;
+    iifname ${ours} ct state established,related accept
+    iifname ${ours} drop
+  }
+  chain forward {
+    type filter hook forward priority filter - 5; policy accept;
+    iifname ${ours} oifname ${ours} drop
+    iifname ${ours} jump outbound
+    oifname ${ours} ct state established,related accept
+    oifname ${ours} drop
+  }
+  chain outbound {
+    meta nfproto ipv6 drop
+    ct state invalid drop
+    ${dns}
+    ip daddr { ${privateNetworks.join(', ')} } drop
+  }
+  chain output {
+    type filter hook output priority filter - 5; policy accept;
+    oifname ${ours} meta nfproto ipv6 drop
+  }
+  chain nat {
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr ${options.network} oifname != ${ours} masquerade
+  }
+}
+`;
+}
+
+/** Value of an attribute of a policy rule's message. */
+function findAttribute(message: Buffer, wanted: number): Buffer | null {
+  for (let at = 12; at + 4 <= message.length;) {
+    const length = message.readUInt16LE(at);
+    if (message.readUInt16LE(at + 2) === wanted) return message.subarray(at + 4, at + length);
+    at += Math.max(4, (length + 3) & ~3);
+  }
+  return null;
+}
+
+/** Name servers that a container can use: the host's, without those that only the host reaches. */
+export function findResolvers(): string[] {
+  // systemd-resolved keeps the real ones here, its own address in /etc/resolv.conf.
+  for (const file of ['/run/systemd/resolve/resolv.conf', '/etc/resolv.conf']) {
+    const servers = parseResolvers(readIfThere(file));
+    if (servers.length > 0) return servers;
+  }
+  return [];
+}
+
+export const parseResolvers = (text: string): string[] =>
+  [...text.matchAll(/^\s*nameserver\s+(\d{1,3}(?:\.\d{1,3}){3})\s*$/gm)]
+    .map((match) => match[1] ?? '')
+    .filter(
+      (address) =>
+        !address.startsWith('127.') && address.split('.').every((part) => Number(part) <= 255),
+    )
+    .slice(0, 3);
+
+function readIfThere(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return '';
+    throw error;
+  }
+}
+
+export class Firewall {
+  readonly #options: FirewallOptions;
+  #socket: NetlinkSocket | null = null;
+  #routing: NetlinkSocket | null = null;
+  /** The kernel's count of rule set changes when the table was last known whole. */
+  #generation = -1;
+  /** How the kernel lists the table when it is whole. */
+  #listing = '';
+  #healing: Promise<void> | null = null;
+  resolvers: string[] = [];
+
+  constructor(options: FirewallOptions) {
+    if (!/^[a-z][a-z0-9_]{0,30}$/.test(options.table))
+      throw new Error(
+        `nftables table "${options.table}": use 1 to 31 of a-z, 0-9 and _, starting with a letter.`,
+      );
+    this.#options = options;
+  }
+
+  /** Writes everything anew. */
+  async apply(): Promise<void> {
+    this.resolvers = findResolvers();
+    if (readFileSync('/proc/sys/net/ipv4/ip_forward', 'utf8').trim() === '0')
+      writeFileSync('/proc/sys/net/ipv4/ip_forward', '1');
+    for (const rule of policyRules(this.#options.network)) {
+      await removeRule(rule);
+      await run('ip', ['rule', 'add', ...rule]);
+    }
+    const rules = firewallRules(this.#options, this.resolvers);
+    for (let attempt = 0; attempt < 20; attempt++) {
+      const before = this.#currentGeneration();
+      await run('nft', ['-f', '-'], { input: rules });
+      const listing = await this.#list();
+      // Only when the one change was ours is the listing surely that of our rules.
+      if (this.#currentGeneration() !== before + 1) continue;
+      this.#listing = listing;
+      this.#generation = before + 1;
+      return;
+    }
+    throw new Error(
+      'Others change the nftables rules without pause; the walls cannot be verified.',
+    );
+  }
+
+  /** Makes sure that the table is whole; throws when it cannot be mended. Costs microseconds while nobody changed any rule. */
+  async ensure(): Promise<void> {
+    if (this.#currentGeneration() === this.#generation && this.#hasPolicyRules()) return;
+    this.#healing ??= this.#heal().finally(() => (this.#healing = null));
+    await this.#healing;
+  }
+
+  async #heal(): Promise<void> {
+    const generation = this.#currentGeneration();
+    if (this.#hasPolicyRules() && this.#listing !== '' && (await this.#list()) === this.#listing) {
+      this.#generation = generation;
+      return;
+    }
+    await this.apply();
+  }
+
+  async remove(): Promise<void> {
+    await run('nft', ['-f', '-'], {
+      input: `table inet ${this.#options.table}\ndelete table inet ${this.#options.table}\n`,
+    });
+    for (const rule of policyRules(this.#options.network)) await removeRule(rule);
+    this.#socket?.close();
+    this.#routing?.close();
+    this.#socket = this.#routing = null;
+    this.#generation = -1;
+  }
+
+  #currentGeneration(): number {
+    this.#socket ??= new NetlinkSocket(NETLINK_NETFILTER);
+    const getGeneration = (10 << 8) | 16; // NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
+    const [answer] = this.#socket.request('count rule changes', getGeneration, 0, Buffer.alloc(4));
+    return answer?.readUInt32BE(8) ?? -2; // behind nfgenmsg and the header of NFTA_GEN_ID
+  }
+
+  async #list(): Promise<string> {
+    try {
+      return (await run('nft', ['--stateless', 'list', 'table', 'inet', this.#options.table]))
+        .stdout;
+    } catch (error) {
+      if (error instanceof CommandError && error.stderr.includes('No such file')) return '';
+      throw error;
+    }
+  }
+
+  #hasPolicyRules(): boolean {
+    this.#routing ??= new NetlinkSocket(NETLINK_ROUTE);
+    const getRule = 34;
+    const header = Buffer.from([2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]); // struct fib_rule_hdr: AF_INET
+    const network = this.#options.network.split('/');
+    const address = Buffer.from((network[0] ?? '').split('.').map(Number));
+    const present = new Set(
+      this.#routing
+        .request('list policy rules', getRule, NLM_F_DUMP, header)
+        .filter((rule) => {
+          const [to, from] = [findAttribute(rule, 1), findAttribute(rule, 2)];
+          return (to ?? from)?.equals(address) === true && rule[to ? 1 : 2] === Number(network[1]);
+        })
+        .map((rule) => findAttribute(rule, 6)?.readUInt32LE()),
+    );
+    return policyRules(this.#options.network).every((_, index) =>
+      present.has(firstPriority + index),
+    );
+  }
+}
+
+async function removeRule(rule: readonly string[]): Promise<void> {
+  try {
+    await run('ip', ['rule', 'delete', ...rule]);
+  } catch (error) {
+    if (error instanceof CommandError && /No such file|does not exist/.test(error.stderr)) return;
+    throw error;
+  }
+}

@@ -1,0 +1,396 @@
+import { readFileSync, watch } from 'node:fs';
+import type { FSWatcher } from 'node:fs';
+import { hostname, release } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { NodeFacts } from '@bulkhead/protocol';
+import { dismantle, readExit, removeTenantCgroup, stopSignalNumber } from './dismantle.ts';
+import { findProgram, run } from './exec.ts';
+import { planAddresses } from './addresses.ts';
+import { detectCgroups } from './cgroups.ts';
+import { Firewall } from './firewall.ts';
+import { conmonCgroup, containerCgroup } from './host.ts';
+import type { Host } from './host.ts';
+import { Images } from './images.ts';
+import { Locks } from './locks.ts';
+import { readLog, watchLog } from './logs.ts';
+import { makeContainer } from './make.ts';
+import { bootId, isAlive, signal } from './processes.ts';
+import { cleanUp, clearHost, prepareHost } from './reconcile.ts';
+import { RuntimeError } from './runtime.ts';
+import { holdStateDir, releaseStateDir } from './state-owner.ts';
+import type {
+  ContainerExit,
+  ContainerRuntime,
+  ContainerSpec,
+  ContainerStatus,
+  RuntimeOptions,
+} from './runtime.ts';
+import { ContainerStore } from './state.ts';
+import type { ContainerRecord } from './state.ts';
+import { SlotPool } from './userns.ts';
+
+/** How often processes are looked at whose conmon may have been killed, and the firewall. */
+const lookEveryMs = 1000;
+const looksAtOnce = 200;
+const safeName = /^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/;
+
+/** A runtime for this host. Does nothing until `reconcile`; throws at once when the options cannot work. */
+export const createRuntime = (options: RuntimeOptions): ContainerRuntime =>
+  new HostRuntime(options);
+
+/**
+ * Containers of this host by conmon and crun. Verbs of one container run one after another; what is
+ * true is looked up in /proc, and the records say what to look for.
+ */
+class HostRuntime implements ContainerRuntime {
+  readonly #options: RuntimeOptions;
+  readonly #host: Host;
+  readonly #problem: NonNullable<RuntimeOptions['onProblem']>;
+  readonly #locks = new Locks();
+  readonly #records = new Map<string, ContainerRecord>();
+  /** Called with the exit of a container when it is settled. */
+  readonly #waiters = new Map<string, Set<(exit: ContainerExit) => void>>();
+  #reconciled = false;
+  #lookedAt = 0;
+  #timer: NodeJS.Timeout | null = null;
+  #exitWatcher: FSWatcher | null = null;
+
+  constructor(options: RuntimeOptions) {
+    const { stateDir } = options;
+    if (!/^\/[A-Za-z0-9._/-]+$/.test(stateDir))
+      throw new Error(
+        `State directory "${stateDir}": give an absolute path of letters, digits, and . _ / - only.`,
+      );
+    if (!safeName.test(options.cgroup))
+      throw new Error(`Cgroup "${options.cgroup}": use letters, digits, _ and -.`);
+    this.#options = options;
+    this.#problem = options.onProblem ?? (() => undefined);
+    const addresses = planAddresses(options.network, options.idBase, options.vethPrefix);
+    this.#host = {
+      addresses,
+      cgroup: options.cgroup,
+      cgroups: detectCgroups(),
+      firewall: new Firewall({
+        table: options.nftTable,
+        network: options.network,
+        vethPrefix: options.vethPrefix,
+      }),
+      images: new Images({ dir: `${stateDir}/images`, ...options }),
+      store: new ContainerStore(`${stateDir}/containers`),
+      slots: new SlotPool(
+        addresses.last,
+        addresses.idBase,
+        Math.floor(Math.random() * addresses.last),
+      ),
+      bootId: bootId(),
+      crun: findProgram('crun'),
+      dirs: {
+        crun: `${stateDir}/crun`,
+        exits: `${stateDir}/exits`,
+        sockets: `${stateDir}/sockets`,
+        scratch: `${stateDir}/scratch`,
+      },
+    };
+  }
+
+  async reconcile(): Promise<void> {
+    // Later calls find starts under way, which are no crashed ones: only the walls are looked at.
+    if (this.#reconciled) return this.#host.firewall.ensure();
+    await holdStateDir(this.#options.stateDir);
+    await prepareHost(this.#host, this.#options.stateDir);
+    for (const record of await cleanUp(this.#host, this.#problem))
+      this.#records.set(record.id, record);
+    await Promise.all([...this.#records.keys()].map((id) => this.#settleIfEnded(id)));
+    for (const record of this.#records.values()) this.#adoptConmon(record);
+    this.#host.slots.fill();
+    this.#watch();
+    this.#reconciled = true;
+  }
+
+  #watch(): void {
+    this.#exitWatcher ??= watch(this.#host.dirs.exits, { persistent: false }, (_event, id) => {
+      if (id !== null && this.#records.has(id)) this.#settleInBackground(id);
+    });
+    this.#timer ??= setInterval(() => {
+      // conmon's own end and its exit files tell at once; this finds the ends that a killed conmon cannot tell.
+      for (const id of this.#nextToLookAt()) if (this.#hasEnded(id)) this.#settleInBackground(id);
+      // While this fails the door is closed (firewall.ts), and nothing starts.
+      this.#host.firewall
+        .ensure()
+        .catch((error: unknown) => this.#problem('keeping the firewall', error));
+    }, lookEveryMs).unref();
+  }
+
+  /** A bounded part of the containers in turn, so that a thousand cost no more a second than a hundred. */
+  #nextToLookAt(): string[] {
+    const ids = [...this.#records.keys()];
+    if (this.#lookedAt >= ids.length) this.#lookedAt = 0;
+    const turn = ids.slice(this.#lookedAt, this.#lookedAt + looksAtOnce);
+    this.#lookedAt += looksAtOnce;
+    return turn;
+  }
+
+  ensureImage(image: { repository: string; digest: string }): Promise<void> {
+    return this.#host.images.ensure(image.repository, image.digest);
+  }
+
+  listImages(): Promise<string[]> {
+    return Promise.resolve(this.#host.images.list());
+  }
+
+  start(spec: ContainerSpec): Promise<ContainerStatus> {
+    if (!safeName.test(spec.id) || !safeName.test(spec.tenantId))
+      return Promise.reject(
+        new Error(`Container "${spec.id}" of "${spec.tenantId}": use letters, digits, _ and -.`),
+      );
+    this.#host.cgroups.warm();
+    return this.#locks.run(spec.id, async () => {
+      await this.#settle(spec.id);
+      const before = this.#records.get(spec.id) ?? null;
+      if (before?.phase === 'running') return this.#status(before);
+      return this.#status(before ? await this.#restart(spec, before) : await this.#startNew(spec));
+    });
+  }
+
+  async #startNew(spec: ContainerSpec): Promise<ContainerRecord> {
+    const slot = await this.#host.slots.take();
+    if (!slot)
+      throw new RuntimeError(
+        'out-of-addresses',
+        'The node has no address left for another container.',
+      );
+    try {
+      return await this.#make(spec, slot);
+    } catch (error) {
+      const made = this.#host.store.find(spec.id);
+      if (made) {
+        this.#records.set(spec.id, made);
+        await this.#discard(made);
+      } else {
+        this.#host.slots.release(slot.slot);
+      }
+      throw error;
+    }
+  }
+
+  /** In place: the same address, ids and log, a new writable layer. When it fails the container is as it was. */
+  async #restart(spec: ContainerSpec, before: ContainerRecord): Promise<ContainerRecord> {
+    const usernsFd = await this.#host.slots.namespaceOf(before.slot);
+    try {
+      return await this.#make(spec, { slot: before.slot, usernsFd });
+    } catch (error) {
+      const made = this.#host.store.find(spec.id);
+      if (made) await dismantle(this.#host, made);
+      await this.#host.store.clearRun(spec.id);
+      this.#keep(before);
+      this.#removeTenantIfEmpty(before.tenantId);
+      throw error;
+    }
+  }
+
+  async #make(
+    spec: ContainerSpec,
+    slot: { slot: number; usernsFd: number },
+  ): Promise<ContainerRecord> {
+    const { record, conmon } = await makeContainer(this.#host, spec, slot, (written) =>
+      this.#records.set(spec.id, written),
+    );
+    this.#adoptConmon(record);
+    void conmon.ended.then(() => this.#settleInBackground(spec.id));
+    return record;
+  }
+
+  /** Moves conmon out of the agent's cgroup. When it fails conmon has ended, or `reconcile` does it. */
+  #adoptConmon(record: ContainerRecord): void {
+    if (!record.conmon || !isAlive(record.conmon)) return;
+    this.#host.cgroups.enter(conmonCgroup(this.#host), record.conmon.pid).catch(() => undefined);
+  }
+
+  async find(id: string): Promise<ContainerStatus | null> {
+    await this.#settleIfEnded(id);
+    const record = this.#records.get(id);
+    return record ? this.#status(record) : null;
+  }
+
+  async list(): Promise<ContainerStatus[]> {
+    await Promise.all([...this.#records.keys()].map((id) => this.#settleIfEnded(id)));
+    return [...this.#records.values()].map((record) => this.#status(record));
+  }
+
+  async waitExit(id: string, abort: AbortSignal): Promise<ContainerExit> {
+    abort.throwIfAborted();
+    await this.#settleIfEnded(id);
+    abort.throwIfAborted();
+    const record = this.#records.get(id);
+    if (!record) throw new Error(`There is no container ${id}.`);
+    if (record.exit) return asExit(record.exit);
+    return new Promise((resolve, reject) => {
+      const waiters = this.#waiters.get(id) ?? new Set();
+      this.#waiters.set(id, waiters);
+      const ended = (exit: ContainerExit): void => {
+        abort.removeEventListener('abort', aborted);
+        resolve(exit);
+      };
+      const aborted = (): void => {
+        waiters.delete(ended);
+        reject(abort.reason as Error);
+      };
+      waiters.add(ended);
+      abort.addEventListener('abort', aborted, { once: true });
+    });
+  }
+
+  async stop(id: string, graceSeconds: number): Promise<void> {
+    const record = this.#records.get(id);
+    if (record?.process && record.phase === 'running' && graceSeconds > 0) {
+      signal(record.process, stopSignalNumber(record.stopSignal));
+      const deadline = Date.now() + graceSeconds * 1000;
+      const grace = AbortSignal.timeout(graceSeconds * 1000);
+      // Running again under another process: somebody started it anew, and stopping now means that one.
+      await this.waitExit(id, grace).catch((error: unknown) => {
+        if (!grace.aborted && Date.now() < deadline && this.#records.has(id)) throw error;
+      });
+    }
+    await this.#locks.run(id, async () => {
+      const present = this.#records.get(id);
+      if (present) await this.#settle(id, true);
+    });
+  }
+
+  remove(id: string): Promise<void> {
+    return this.#locks.run(id, async () => {
+      const record = this.#records.get(id);
+      if (!record) return;
+      await this.#settle(id, true);
+      await this.#discard(this.#records.get(id) ?? record);
+    });
+  }
+
+  readLogs(
+    id: string,
+    cursor: string | null,
+    limit: number,
+  ): ReturnType<ContainerRuntime['readLogs']> {
+    return this.#locks.run(`log ${id}`, async () => {
+      const record = this.#records.get(id);
+      if (!record) throw new Error(`There is no container ${id}.`);
+      return readLog(this.#host.store.paths(id).logs, cursor, limit, record.phase === 'stopped');
+    });
+  }
+
+  watchLogs(id: string, onChange: () => void): () => void {
+    return watchLog(this.#host.store.paths(id).logs, onChange);
+  }
+
+  async facts(): Promise<NodeFacts> {
+    const version = async (program: string): Promise<string> =>
+      /version:? (\S+)/.exec((await run(program, ['--version'])).stdout)?.[1] ?? 'unknown';
+    const os =
+      /^PRETTY_NAME="?(.*?)"?$/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? 'Linux';
+    return {
+      hostname: hostname(),
+      kernel: release(),
+      os,
+      cgroup: this.#host.cgroups.layout,
+      crun: await version('crun'),
+      conmon: await version('conmon'),
+      diskLimit: 'none',
+    };
+  }
+
+  async destroy(): Promise<void> {
+    // Finds what earlier processes left, too.
+    await this.reconcile();
+    if (this.#timer) clearInterval(this.#timer);
+    this.#timer = null;
+    const removals = await Promise.allSettled(
+      [...this.#records.keys()].map((id) => this.remove(id)),
+    );
+    this.#exitWatcher?.close();
+    this.#exitWatcher = null;
+    await clearHost(this.#host);
+    this.#reconciled = false;
+    releaseStateDir(this.#options.stateDir);
+    const failed = removals
+      .filter((removal) => removal.status === 'rejected')
+      .map((removal) => removal.reason as unknown);
+    if (failed.length > 0)
+      throw new AggregateError(failed, `${failed.length} containers could not be removed.`);
+  }
+
+  #status(record: ContainerRecord): ContainerStatus {
+    const states = {
+      making: 'created',
+      starting: 'created',
+      running: 'running',
+      stopped: 'stopped',
+      removing: 'stopped',
+    } as const;
+    const state = states[record.phase];
+    return {
+      id: record.id,
+      tenantId: record.tenantId,
+      state,
+      pid: state === 'running' ? (record.process?.pid ?? null) : null,
+      address: this.#host.addresses.address(record.slot),
+      startedAt: record.startedAt === null ? null : new Date(record.startedAt),
+      exit: record.exit === null ? null : asExit(record.exit),
+    };
+  }
+
+  #hasEnded(id: string): boolean {
+    const record = this.#records.get(id);
+    return record?.phase === 'running' && !(record.process && isAlive(record.process));
+  }
+
+  async #settleIfEnded(id: string): Promise<void> {
+    if (this.#hasEnded(id)) await this.#locks.run(id, () => this.#settle(id));
+  }
+
+  /** For timers and watchers: what fails now is tried again at the next look. */
+  #settleInBackground(id: string): void {
+    this.#settleIfEnded(id).catch((error: unknown) =>
+      this.#problem(`clearing up after ${id}`, error),
+    );
+  }
+
+  /** Records the end of a container that ended (or is to end: `kill`) and frees its live parts. Under the container's lock. */
+  async #settle(id: string, kill = false): Promise<void> {
+    const record = this.#records.get(id);
+    if (!record || record.phase !== 'running' || !(kill || this.#hasEnded(id))) return;
+    if (kill) await this.#host.cgroups.kill(containerCgroup(this.#host, record));
+    while (record.process && isAlive(record.process)) await delay(2);
+    const exit = await readExit(this.#host, record);
+    await dismantle(this.#host, record);
+    await this.#host.store.clearRun(id);
+    this.#keep({ ...record, phase: 'stopped', process: null, conmon: null, exit });
+    this.#removeTenantIfEmpty(record.tenantId);
+    for (const ended of this.#waiters.get(id) ?? []) ended(asExit(exit));
+    this.#waiters.delete(id);
+  }
+
+  /** Removes what `stopped` leaves, or what a failed start made. */
+  async #discard(record: ContainerRecord): Promise<void> {
+    const { id, tenantId } = record;
+    if (record.phase !== 'stopped') await dismantle(this.#host, record);
+    this.#keep({ ...record, phase: 'removing' });
+    await this.#host.store.delete(id);
+    this.#records.delete(id);
+    this.#removeTenantIfEmpty(tenantId);
+    this.#host.slots.release(record.slot);
+  }
+
+  #keep(record: ContainerRecord): void {
+    this.#host.store.write(record);
+    this.#records.set(record.id, record);
+  }
+
+  #removeTenantIfEmpty(tenantId: string): void {
+    removeTenantCgroup(this.#host, tenantId, this.#records.values());
+  }
+}
+
+const asExit = (exit: NonNullable<ContainerRecord['exit']>): ContainerExit => ({
+  ...exit,
+  at: new Date(exit.at),
+});

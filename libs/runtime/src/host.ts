@@ -1,0 +1,35 @@
+import type { Addresses } from './addresses.ts';
+import type { Cgroups } from './cgroups.ts';
+import type { Firewall } from './firewall.ts';
+import type { Images } from './images.ts';
+import type { ContainerStore } from './state.ts';
+import type { SlotPool } from './userns.ts';
+
+/** The parts of one host's runtime, made once and used by every verb. */
+export interface Host {
+  readonly addresses: Addresses;
+  readonly cgroups: Cgroups;
+  /** Parent of the tenants' cgroups. */
+  readonly cgroup: string;
+  readonly firewall: Firewall;
+  readonly images: Images;
+  readonly store: ContainerStore;
+  readonly slots: SlotPool;
+  readonly bootId: string;
+  /** Absolute path of the crun program. */
+  readonly crun: string;
+  readonly dirs: {
+    readonly crun: string;
+    readonly exits: string;
+    readonly sockets: string;
+    readonly scratch: string;
+  };
+}
+
+export const tenantCgroup = (host: Host, tenantId: string): string => `${host.cgroup}/${tenantId}`;
+
+export const containerCgroup = (host: Host, of: { tenantId: string; id: string }): string =>
+  `${tenantCgroup(host, of.tenantId)}/${of.id}`;
+
+/** Where conmon processes live: outside the agent's cgroup, so that stopping that one spares them. The dot keeps it apart from tenants. */
+export const conmonCgroup = (host: Host): string => `${host.cgroup}/.conmon`;

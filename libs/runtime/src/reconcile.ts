@@ -1,0 +1,139 @@
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { dismantle } from './dismantle.ts';
+import { run } from './exec.ts';
+import { conmonCgroup } from './host.ts';
+import type { Host } from './host.ts';
+import { enterBaseNamespace } from './host-thread.ts';
+import { listInterfaces, removeInterface } from './network.ts';
+import { isAlive, killSupervisors } from './processes.ts';
+import type { ContainerRecord } from './state.ts';
+
+/** Directories, cgroup parents, firewall: what must be there before any container. */
+export async function prepareHost(host: Host, stateDir: string): Promise<void> {
+  await enterBaseNamespace();
+  // Mapped ids pass through these to a container's root file system, and see nothing on the way.
+  for (const dir of [stateDir, `${stateDir}/containers`]) {
+    mkdirSync(dir, { recursive: true, mode: 0o711 });
+    chmodSync(dir, 0o711);
+  }
+  for (const dir of Object.values(host.dirs)) mkdirSync(dir, { recursive: true, mode: 0o700 });
+  host.images.prepare();
+  host.cgroups.ensure(conmonCgroup(host));
+  await host.firewall.apply();
+}
+
+/**
+ * Finishes or undoes what crashed calls left, removes what belongs to no container, and returns what
+ * stays. One that cannot be cleaned up does not stop the rest; its slot is not given to another.
+ */
+export async function cleanUp(
+  host: Host,
+  onProblem: (what: string, error: unknown) => void,
+): Promise<ContainerRecord[]> {
+  const kept: ContainerRecord[] = [];
+  const slots = new Set<number>();
+  for (const id of host.store.ids()) {
+    const record = host.store.find(id);
+    try {
+      const fate = record && !slots.has(record.slot) ? await decide(host, record) : null;
+      if (fate) {
+        slots.add(fate.slot);
+        host.slots.claim(fate.slot);
+        host.store.write(fate);
+        kept.push(fate);
+        continue;
+      }
+      if (record) await dismantle(host, { ...record, phase: 'making' });
+      else await killSupervisors(host.store.paths(id).dir);
+      await host.store.delete(id);
+    } catch (error) {
+      if (record) host.slots.claim(record.slot);
+      onProblem(`cleaning up after ${id}`, error);
+    }
+  }
+  await removeOrphans(host, kept);
+  return kept;
+}
+
+/** The record to go on with; null: nothing of it stays. */
+async function decide(host: Host, record: ContainerRecord): Promise<ContainerRecord | null> {
+  const rebooted = record.bootId !== host.bootId;
+  switch (record.phase) {
+    case 'making':
+    case 'removing':
+      return null;
+    case 'starting': {
+      // Its network and limits were complete before its process was let go.
+      const went =
+        !rebooted &&
+        record.process !== null &&
+        isAlive(record.process) &&
+        (await crunSays(host, record.id)) === 'running';
+      return went ? { ...record, phase: 'running' } : null;
+    }
+    case 'running': {
+      if (!rebooted) return record;
+      const exit = { exitCode: null, signal: null, oomKilled: false, at: new Date().toISOString() };
+      await dismantle(host, { ...record, process: null, conmon: null });
+      await host.store.clearRun(record.id);
+      return {
+        ...record,
+        phase: 'stopped',
+        bootId: host.bootId,
+        process: null,
+        conmon: null,
+        exit,
+      };
+    }
+    case 'stopped':
+      return record;
+  }
+}
+
+async function crunSays(host: Host, id: string): Promise<string | null> {
+  try {
+    const { stdout } = await run('crun', [`--root=${host.dirs.crun}`, 'state', id]);
+    return (JSON.parse(stdout) as { status: string }).status;
+  } catch {
+    // Its state is missing or half-written: it never ran.
+    return null;
+  }
+}
+
+/** Interfaces, cgroups, crun states and exit files that no container owns. */
+async function removeOrphans(host: Host, kept: readonly ContainerRecord[]): Promise<void> {
+  const live = kept.filter((record) => record.phase === 'running');
+  const ids = new Set(live.map((record) => record.id));
+  for (const tenant of host.cgroups.children(host.cgroup)) {
+    const path = `${host.cgroup}/${tenant}`;
+    if (path === conmonCgroup(host)) continue;
+    for (const id of host.cgroups.children(path)) {
+      if (live.some((record) => record.id === id && record.tenantId === tenant)) continue;
+      await host.cgroups.kill(`${path}/${id}`);
+      host.cgroups.remove(`${path}/${id}`);
+    }
+    if (!live.some((record) => record.tenantId === tenant)) host.cgroups.remove(path);
+  }
+  const slots = new Set(live.map((record) => record.slot));
+  for (const [slot, name] of listInterfaces(host.addresses))
+    if (!slots.has(slot)) await removeInterface(name);
+  for (const dir of [host.dirs.crun, host.dirs.exits, host.dirs.sockets]) {
+    for (const name of readdirSync(dir)) {
+      // crun keeps what it shares between containers under a name that no container has.
+      if (!ids.has(name) && !name.startsWith('.'))
+        await rm(`${dir}/${name}`, { recursive: true, force: true });
+    }
+  }
+}
+
+/** Removes what `prepareHost` made, but for images. */
+export async function clearHost(host: Host): Promise<void> {
+  await removeOrphans(host, []);
+  await host.slots.close();
+  await host.firewall.remove();
+  await host.cgroups.kill(conmonCgroup(host));
+  host.cgroups.remove(host.cgroup);
+  for (const dir of Object.values(host.dirs))
+    if (existsSync(dir)) rmSync(dir, { recursive: true, force: true });
+}

@@ -1,0 +1,97 @@
+import { chownSync, closeSync, mkdirSync, openSync, readSync, fstatSync, constants } from 'node:fs';
+import {
+  makeNullDevice,
+  mount,
+  mountIdmapped,
+  MS_BIND,
+  MS_NODEV,
+  MS_NOSUID,
+  openInRoot,
+  SyscallError,
+  umount,
+} from './syscalls.ts';
+
+/** Parts of a container's root file system; paths are the host's. */
+export interface RootfsParts {
+  /** Image layers, topmost first. */
+  layers: readonly string[];
+  usernsFd: number;
+  /** Gets `upper` and `work`. Must not exist. */
+  layer: string;
+  rootfs: string;
+  /** Host id of the container's root. */
+  idBase: number;
+  /** An empty directory; used as a mount point in the caller's private namespace only. */
+  scratch: string;
+}
+
+/** Makes the writable layer's directories, owned by the container's root. */
+export function makeWritableLayer(layer: string, idBase: number): void {
+  mkdirSync(layer, { mode: 0o700 });
+  for (const name of ['upper', 'work']) {
+    mkdirSync(`${layer}/${name}`, { mode: 0o755 });
+    chownSync(`${layer}/${name}`, idBase, idBase);
+  }
+}
+
+/**
+ * Mounts the overlay: layers that all containers share, seen through this container's ids, under
+ * its own writable layer. Only inside `inPrivateMounts`. The layers are mounted on short relative
+ * paths, because the options of a mount must fit a page and an image may have 127 layers; once the
+ * overlay holds them they need no place in the tree, so that the namespace keeps only what it needs.
+ *
+ * It also gets a /dev/null of its own: crun hands the files behind standard input and output to the
+ * container's user, and with the machine's /dev/null as input every tenant would own that.
+ */
+export function mountRootfs(parts: RootfsParts): void {
+  mount('tmpfs', parts.scratch, 'tmpfs', MS_NOSUID, 'size=1m,mode=0755');
+  process.chdir(parts.scratch);
+  makeNullDevice('null');
+  mount('null', '/dev/null', null, MS_BIND, null);
+  parts.layers.forEach((layer, index) => {
+    mkdirSync(String(index));
+    mountIdmapped(layer, String(index), parts.usernsFd);
+  });
+  const options = [
+    `lowerdir=${parts.layers.map((_, index) => index).join(':')}`,
+    `upperdir=${parts.layer}/upper`,
+    `workdir=${parts.layer}/work`,
+    // A layer's own attributes must not send lookups elsewhere.
+    'redirect_dir=nofollow,metacopy=off,index=off,xino=off',
+    // The layer ends with the run: nothing in it needs to survive a power cut, so syncs cost nobody.
+    'volatile',
+  ];
+  mount('overlay', parts.rootfs, 'overlay', MS_NOSUID | MS_NODEV, options.join(','));
+  process.chdir('/');
+  umount(parts.scratch);
+}
+
+const largestFile = 1024 * 1024;
+
+/** Text of a regular file inside a root file system; null when there is none. No link in it leads out. */
+export function readInside(rootfs: string, path: string): string | null {
+  const root = openSync(rootfs, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    // Non-blocking: the image may have a FIFO there.
+    const file = openInRoot(
+      root,
+      path,
+      constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY,
+    );
+    try {
+      if (!fstatSync(file).isFile()) return null;
+      const buffer = Buffer.alloc(largestFile);
+      let size = 0;
+      for (let read = 1; read > 0 && size < largestFile; size += read)
+        read = readSync(file, buffer, size, largestFile - size, null);
+      return buffer.toString('utf8', 0, size);
+    } finally {
+      closeSync(file);
+    }
+  } catch (error) {
+    if (error instanceof SyscallError) return null;
+    throw error;
+  } finally {
+    closeSync(root);
+  }
+}

@@ -1,0 +1,117 @@
+import type { ImageConfig, NodeFacts, Resources } from '@bulkhead/protocol';
+
+/** Everything that a container is made from. Complete: the runtime asks nobody else. */
+export interface ContainerSpec {
+  /** Instance id: name of the container, its cgroup and its host name. */
+  id: string;
+  /** Names the cgroup above the container's. */
+  tenantId: string;
+  /** An image that `ensureImage` brought. */
+  image: { repository: string; digest: string; config: ImageConfig };
+  /** Replaces the image's entrypoint and command when set. */
+  command: readonly string[] | null;
+  /** Complete environment, without the image's own. Held in memory and in the container's bundle (mode 0600) only. */
+  env: Readonly<Record<string, string>>;
+  resources: Resources;
+}
+
+/** A container as found on this host, by looking and not by remembering. */
+export interface ContainerStatus {
+  id: string;
+  tenantId: string;
+  /** `created`: made, not started. `stopped`: its process ended, its remains wait for `remove`. */
+  state: 'created' | 'running' | 'stopped';
+  pid: number | null;
+  /** Its address on the node's container network. */
+  address: string;
+  startedAt: Date | null;
+  /** Set when stopped. */
+  exit: ContainerExit | null;
+}
+
+export interface ContainerExit {
+  exitCode: number | null;
+  signal: string | null;
+  oomKilled: boolean;
+  at: Date;
+}
+
+/** Why a container or an image could not be had; `message` is written for the tenant, without host paths. */
+export class RuntimeError extends Error {
+  override readonly name = 'RuntimeError';
+  readonly reason:
+    | 'image-not-found'
+    | 'image-unauthorised'
+    | 'image-pull-failed'
+    | 'no-command'
+    | 'command-not-found'
+    | 'out-of-addresses'
+    | 'start-failed';
+  constructor(reason: RuntimeError['reason'], message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.reason = reason;
+  }
+}
+
+/**
+ * Containers of one host. Every verb is idempotent and may be killed at any point: the next call,
+ * or `reconcile`, finishes or undoes it. Containers live on without the process that made them.
+ */
+export interface ContainerRuntime {
+  /** Makes the host ready (cgroup parents, nftables table, id and address allocators) and removes what crashed calls left behind. Call once, before anything else. */
+  reconcile(): Promise<void>;
+  /** Pulls by digest, once however many ask; throws RuntimeError `image-*`. */
+  ensureImage(image: { repository: string; digest: string }): Promise<void>;
+  /** Digests present, most recently used first. */
+  listImages(): Promise<string[]>;
+  /** Makes and starts; on return its process runs with network and limits in place. Returns the present status when it runs already. */
+  start(spec: ContainerSpec): Promise<ContainerStatus>;
+  find(id: string): Promise<ContainerStatus | null>;
+  list(): Promise<ContainerStatus[]>;
+  /** Resolves when the container's process has ended, at once if it has. Works for containers started by an earlier agent. */
+  waitExit(id: string, signal: AbortSignal): Promise<ContainerExit>;
+  /** The image's stop signal (SIGTERM by default), and SIGKILL for everything in the cgroup after `graceSeconds`. Succeeds when it is gone. */
+  stop(id: string, graceSeconds: number): Promise<void>;
+  /** Kills if need be and removes every trace: cgroup, interface, address, id range, writable layer, logs. */
+  remove(id: string): Promise<void>;
+  /** Lines since `cursor` (opaque; null: from the oldest kept) of the container's output, across its restarts. */
+  readLogs(
+    id: string,
+    cursor: string | null,
+    limit: number,
+  ): Promise<{ lines: ContainerLogLine[]; cursor: string }>;
+  /**
+   * Calls `onChange` soon after the container wrote output or its log was rotated, by inotify; the
+   * answer ends it. Optional: an agent without it polls, which costs a thousand idle containers more.
+   */
+  watchLogs?(id: string, onChange: () => void): () => void;
+  facts(): Promise<NodeFacts>;
+  /** Removes everything this runtime ever made on this host: containers, cgroup parents, nftables table, interfaces. For `npm run down`. */
+  destroy(): Promise<void>;
+}
+
+export interface ContainerLogLine {
+  at: Date;
+  stream: 'stdout' | 'stderr';
+  text: string;
+}
+
+export interface RuntimeOptions {
+  /** Absolute; 0711 down to here. Holds images, containers and the allocators' state. */
+  stateDir: string;
+  /** Parent of all tenants' cgroups, relative to each controller's root. */
+  cgroup: string;
+  nftTable: string;
+  /** Start of the names of host-side interfaces, at most 4 characters. */
+  vethPrefix: string;
+  /** IPv4 network of the containers in CIDR notation, a /16 to /24. */
+  network: string;
+  /** First host uid and gid handed out, a multiple of 65536. */
+  idBase: number;
+  /** Registries reached by plain http, as host:port. */
+  insecureRegistries: readonly string[];
+  /** containers-auth.json with the node's registry credentials, mode 0600. */
+  registryAuthFile: string;
+  /** Hears of failures that no caller waits for, such as rules that cannot be put back; they are tried again. */
+  onProblem?: (what: string, error: unknown) => void;
+}

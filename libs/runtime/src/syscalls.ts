@@ -1,0 +1,155 @@
+import { chmodSync } from 'node:fs';
+import { getSystemErrorName } from 'node:util';
+import koffi from 'koffi';
+
+/**
+ * System calls that Node does not offer, called on the calling thread through libc. Synchronous on
+ * purpose: namespaces belong to a thread, and only a synchronous block is sure to stay on its own.
+ * Numbers from 424 on are the same on every architecture.
+ */
+const libc = koffi.load(null);
+
+const nr = {
+  pidfdSendSignal: 424,
+  openTree: 428,
+  moveMount: 429,
+  pidfdOpen: 434,
+  openat2: 437,
+  mountSetattr: 442,
+} as const;
+
+export const CLONE_NEWNS = 0x00020000;
+export const CLONE_NEWNET = 0x40000000;
+export const MS_NOSUID = 0x2n;
+export const MS_NODEV = 0x4n;
+export const MS_BIND = 0x1000n;
+export const MS_REC = 0x4000n;
+export const MS_SLAVE = 0x80000n;
+export const MNT_DETACH = 2;
+
+const AT_FDCWD = -100;
+const AT_EMPTY_PATH = 0x1000;
+const AT_SYMLINK_NOFOLLOW = 0x100;
+const OPEN_TREE_CLONE = 1;
+const O_CLOEXEC = 0o2000000;
+const MOVE_MOUNT_F_EMPTY_PATH = 4;
+const MOUNT_ATTR_IDMAP = 0x00100000n;
+const RESOLVE_NO_MAGICLINKS = 0x02n;
+const RESOLVE_IN_ROOT = 0x10n;
+
+const c = {
+  unshare: libc.func('int unshare(int)'),
+  setns: libc.func('int setns(int, int)'),
+  mount: libc.func('int mount(str, str, str, ulong, str)'),
+  umount2: libc.func('int umount2(str, int)'),
+  mknod: libc.func('int mknod(str, uint, ulong)'),
+  nameToIndex: libc.func('uint if_nametoindex(str)'),
+  socket: libc.func('int socket(int, int, int)'),
+  send: libc.func('long send(int, void *, ulong, int)'),
+  recv: libc.func('long recv(int, _Out_ uint8_t *, ulong, int)'),
+  openTree: libc.func('syscall', 'long', ['long', 'int', 'str', 'uint']),
+  moveMount: libc.func('syscall', 'long', ['long', 'int', 'str', 'int', 'str', 'uint']),
+  mountSetattr: libc.func('syscall', 'long', ['long', 'int', 'str', 'uint', 'void *', 'ulong']),
+  openat2: libc.func('syscall', 'long', ['long', 'int', 'str', 'void *', 'ulong']),
+  pidfdOpen: libc.func('syscall', 'long', ['long', 'int', 'uint']),
+  pidfdSendSignal: libc.func('syscall', 'long', ['long', 'int', 'int', 'void *', 'uint']),
+};
+
+/** A failed system call; `code` is its errno's name, like Node's own errors. */
+export class SyscallError extends Error {
+  override readonly name = 'SyscallError';
+  readonly code: string;
+  constructor(call: string, errno: number) {
+    const code = getSystemErrorName(-errno);
+    super(`${call}: ${code}`);
+    this.code = code;
+  }
+}
+
+function check(call: string, result: number): number {
+  if (result < 0) throw new SyscallError(call, koffi.errno());
+  return result;
+}
+
+/** Gives the calling thread a mount namespace (and, as Linux wants it, a working directory) of its own. */
+export const unshareMounts = (): void => void check('unshare', c.unshare(CLONE_NEWNS));
+
+export const setns = (fd: number, kind: number): void => void check('setns', c.setns(fd, kind));
+
+export function mount(
+  source: string,
+  target: string,
+  type: string | null,
+  flags: bigint,
+  data: string | null,
+): void {
+  check(`mount on ${target}`, c.mount(source, target, type, flags, data));
+}
+
+export const umount = (target: string): void =>
+  void check(`umount ${target}`, c.umount2(target, MNT_DETACH));
+
+/** Makes the device that swallows everything (character device 1:3). */
+export function makeNullDevice(path: string): void {
+  const [S_IFCHR, device] = [0o020000, (1 << 8) | 3];
+  check(`mknod ${path}`, c.mknod(path, S_IFCHR | 0o666, device));
+  chmodSync(path, 0o666);
+}
+
+/** Mounts a copy of the directory `source` on `target` with its owners shifted by the user namespace behind `usernsFd`. */
+export function mountIdmapped(source: string, target: string, usernsFd: number): void {
+  const flags = OPEN_TREE_CLONE | O_CLOEXEC | AT_SYMLINK_NOFOLLOW;
+  const tree = check(`open_tree ${source}`, c.openTree(nr.openTree, AT_FDCWD, source, flags));
+  try {
+    const attributes = Buffer.alloc(32); // struct mount_attr: attr_set, attr_clr, propagation, userns_fd
+    attributes.writeBigUInt64LE(MOUNT_ATTR_IDMAP, 0);
+    attributes.writeBigUInt64LE(BigInt(usernsFd), 24);
+    check(
+      `mount_setattr ${source}`,
+      c.mountSetattr(nr.mountSetattr, tree, '', AT_EMPTY_PATH, attributes, attributes.length),
+    );
+    check(
+      `move_mount ${target}`,
+      c.moveMount(nr.moveMount, tree, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH),
+    );
+  } finally {
+    closeFd(tree);
+  }
+}
+
+/** Opens `path` as if `rootFd` were `/`: no link in it, of any kind, leads out. */
+export function openInRoot(rootFd: number, path: string, flags: number): number {
+  const how = Buffer.alloc(24); // struct open_how: flags, mode, resolve
+  how.writeBigUInt64LE(BigInt(flags | O_CLOEXEC), 0);
+  how.writeBigUInt64LE(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS, 16);
+  return check(`openat2 ${path}`, c.openat2(nr.openat2, rootFd, path, how, how.length));
+}
+
+/** A handle on a process that no later process with the same number can be mistaken for. */
+export const pidfdOpen = (pid: number): number =>
+  check('pidfd_open', c.pidfdOpen(nr.pidfdOpen, pid, 0));
+
+export const pidfdSendSignal = (pidfd: number, signal: number): void =>
+  void check('pidfd_send_signal', c.pidfdSendSignal(nr.pidfdSendSignal, pidfd, signal, null, 0));
+
+/** Index of a network interface in the calling thread's network namespace. */
+export function interfaceIndex(name: string): number {
+  const index = c.nameToIndex(name);
+  if (index === 0) throw new SyscallError(`if_nametoindex ${name}`, koffi.errno());
+  return index;
+}
+
+export const openSocket = (domain: number, type: number, protocol: number): number =>
+  check('socket', c.socket(domain, type | O_CLOEXEC, protocol));
+
+export const send = (fd: number, data: Buffer): void =>
+  void check('send', c.send(fd, data, data.length, 0));
+
+export function receive(fd: number, buffer: Buffer): number {
+  return check('recv', c.recv(fd, buffer, buffer.length, 0));
+}
+
+const closeLibc = libc.func('int close(int)');
+
+/** Closes a descriptor that did not come from `fs`. */
+export const closeFd = (fd: number): void => void closeLibc(fd);

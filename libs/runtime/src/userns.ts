@@ -1,0 +1,141 @@
+import { spawn } from 'node:child_process';
+import { closeSync, openSync, readlinkSync, writeFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { idsPerContainer } from './addresses.ts';
+import { cleanEnv } from './exec.ts';
+
+/**
+ * Opens a user namespace that maps 0-65535 to `idBase` and up. Only the mapping matters: layers are
+ * idmapped by it. A process is needed to make one; the descriptor keeps it when that has ended.
+ */
+export async function openUserNamespace(idBase: number): Promise<number> {
+  const helper = spawn('unshare', ['--user', 'cat'], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+    env: cleanEnv(),
+  });
+  const failed = new Promise<never>((_, reject) => {
+    helper.once('error', reject);
+    helper.once('exit', (code) =>
+      reject(new Error(`unshare --user ended with ${code}; are user namespaces allowed here?`)),
+    );
+  });
+  failed.catch(() => undefined);
+  try {
+    const entered = async (): Promise<number> => {
+      const proc = `/proc/${helper.pid}`;
+      const ours = readlinkSync('/proc/self/ns/user');
+      const deadline = Date.now() + 10_000;
+      while (readlinkSync(`${proc}/ns/user`) === ours) {
+        if (Date.now() > deadline) throw new Error('unshare --user made no namespace within 10 s');
+        await delay(1);
+      }
+      writeFileSync(`${proc}/uid_map`, `0 ${idBase} ${idsPerContainer}`);
+      writeFileSync(`${proc}/gid_map`, `0 ${idBase} ${idsPerContainer}`);
+      return openSync(`${proc}/ns/user`, 'r');
+    };
+    return await Promise.race([entered(), failed]);
+  } finally {
+    helper.kill('SIGKILL');
+  }
+}
+
+const refillAfterMs = 50;
+
+/** A slot that nobody else has, with the user namespace of its ids. */
+export interface Slot {
+  readonly slot: number;
+  readonly usernsFd: number;
+}
+
+/**
+ * Hands out slots, never one twice while it is held. Slots go round, so that an address that was
+ * just given up (and may still be in somebody's connection table) comes back last. A few are kept
+ * ready, because making a user namespace would cost a start several milliseconds.
+ */
+export class SlotPool {
+  readonly #last: number;
+  readonly #idBase: (slot: number) => number;
+  readonly #spares: number;
+  readonly #held = new Set<number>();
+  readonly #namespaces = new Map<number, number>();
+  readonly #ready: Promise<Slot>[] = [];
+  #next: number;
+  #closed = false;
+  #refill: NodeJS.Timeout | null = null;
+
+  constructor(last: number, idBase: (slot: number) => number, first: number, spares = 4) {
+    this.#last = last;
+    this.#idBase = idBase;
+    this.#next = 1 + (first % last);
+    this.#spares = spares;
+  }
+
+  /** Marks a slot found in use. False when somebody holds it already. */
+  claim(slot: number): boolean {
+    if (slot < 1 || slot > this.#last || this.#held.has(slot)) return false;
+    this.#held.add(slot);
+    return true;
+  }
+
+  /** Null when all slots are held. */
+  async take(): Promise<Slot | null> {
+    const ready = this.#ready.shift() ?? this.#prepare();
+    // Not while the taker starts its container: both want the processors.
+    this.#refill ??= setTimeout(() => {
+      this.#refill = null;
+      this.fill();
+    }, refillAfterMs).unref();
+    return ready;
+  }
+
+  /** Makes spares, so that the next starts find them. */
+  fill(): void {
+    while (!this.#closed && this.#ready.length < this.#spares) {
+      const slot = this.#prepare();
+      if (slot === null) return;
+      // Whoever takes it sees the error; nobody may ever take it.
+      slot.catch(() => undefined);
+      this.#ready.push(slot);
+    }
+  }
+
+  /** The user namespace of a slot that is held. */
+  async namespaceOf(slot: number): Promise<number> {
+    const known = this.#namespaces.get(slot);
+    if (known !== undefined) return known;
+    const fd = await openUserNamespace(this.#idBase(slot));
+    this.#namespaces.set(slot, fd);
+    return fd;
+  }
+
+  /** Gives a slot back. Only when nothing with its ids, address or interface lives. */
+  release(slot: number): void {
+    const fd = this.#namespaces.get(slot);
+    if (fd !== undefined) closeSync(fd);
+    this.#namespaces.delete(slot);
+    this.#held.delete(slot);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    const ready = await Promise.allSettled(this.#ready.splice(0));
+    for (const result of ready) if (result.status === 'fulfilled') this.release(result.value.slot);
+    for (const slot of [...this.#namespaces.keys()]) this.release(slot);
+  }
+
+  #prepare(): Promise<Slot> | null {
+    for (let tried = 0; tried < this.#last; tried++) {
+      const slot = this.#next;
+      this.#next = 1 + (slot % this.#last);
+      if (!this.claim(slot)) continue;
+      return this.namespaceOf(slot).then(
+        (usernsFd) => ({ slot, usernsFd }),
+        (error: unknown) => {
+          this.release(slot);
+          throw error;
+        },
+      );
+    }
+    return null;
+  }
+}
