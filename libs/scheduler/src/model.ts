@@ -1,0 +1,88 @@
+/**
+ * What the scheduler is told and what it answers: plain data, so that a run can be written down and
+ * replayed. Amounts are whole numbers: thousandths of a core, MiB, instances.
+ */
+
+export const resourceNames = ['cpuMillis', 'memoryMiB', 'diskMiB', 'instances'] as const;
+export type ResourceName = (typeof resourceNames)[number];
+export type Amounts = Readonly<Record<ResourceName, number>>;
+
+/** A host as the snapshot saw it. */
+export interface NodeSnapshot {
+  readonly id: string;
+  readonly pool: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly state: 'joining' | 'ready' | 'suspect' | 'lost';
+  readonly cordoned: boolean;
+  /** What the host has; the pool's overcommit is not in it. */
+  readonly capacity: Amounts;
+  /** Sum of the requests of all instances on it that are not proven gone. */
+  readonly used: Amounts;
+  /** Digests of images that it holds. */
+  readonly images: readonly string[];
+  /** App id -> instances of it on this node that are not proven gone. */
+  readonly apps: Readonly<Record<string, number>>;
+}
+
+export interface PoolPolicy {
+  /** Reserved CPU may reach this many times the cores. Memory and disk are never promised twice. */
+  readonly cpuOvercommit: number;
+}
+
+export interface Snapshot {
+  readonly nodes: readonly NodeSnapshot[];
+  /** Pools without an entry have `defaultPoolPolicy`. */
+  readonly pools: Readonly<Record<string, PoolPolicy>>;
+}
+
+/** Most apps sleep most of the time: four reserved cores share one. */
+export const defaultPoolPolicy: PoolPolicy = { cpuOvercommit: 4 };
+
+/** One instance that needs a node. */
+export interface Want {
+  readonly id: string;
+  readonly app: string;
+  readonly needs: {
+    readonly cpuMillis: number;
+    readonly memoryMiB: number;
+    readonly diskMiB: number;
+  };
+  /** Digest of its image. */
+  readonly image: string;
+  readonly pool: string;
+  /** Labels that the node must carry with exactly these values. */
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+export const ruleNames = ['ready', 'cordon', 'pool', 'labels', 'capacity'] as const;
+export type RuleName = (typeof ruleNames)[number];
+
+export interface Placement {
+  readonly want: string;
+  readonly node: string;
+}
+
+/** "No", with its reason. `message` is for tenants: it names no node. */
+export interface Refusal {
+  readonly want: string;
+  /** The rule to look at first: capacity when anything but room was right somewhere. */
+  readonly rule: RuleName;
+  readonly message: string;
+  /** How many nodes each rule turned away, counted at the first rule that did. */
+  readonly turnedAway: Readonly<Partial<Record<RuleName, number>>>;
+  /** The node that lacks least, when only room was missing. */
+  readonly nearestMiss: NearestMiss | null;
+}
+
+export interface NearestMiss {
+  readonly node: string;
+  readonly resource: ResourceName;
+  readonly needs: number;
+  readonly free: number;
+}
+
+/** Every want is in exactly one of the two lists. */
+export interface Plan {
+  readonly placements: readonly Placement[];
+  readonly refusals: readonly Refusal[];
+}
