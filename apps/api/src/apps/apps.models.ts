@@ -1,0 +1,75 @@
+import { Field, ID, InputType, ObjectType, registerEnumType } from '@nestjs/graphql';
+import type { AppState as StateName } from '@bulkhead/tenancy';
+import { connectionOf } from '../graphql/connection.ts';
+import { DateTime } from '../graphql/date-time.ts';
+
+export const AppState = { ACTIVE: 'active', STOPPED: 'stopped', DELETING: 'deleting' } as const;
+registerEnumType(AppState, {
+  name: 'AppState',
+  description: 'What its owners want of an app.',
+  valuesMap: {
+    ACTIVE: { description: 'It runs.' },
+    STOPPED: { description: 'No instance runs; the counts are kept for the next start.' },
+    DELETING: { description: 'It is being removed for good.' },
+  },
+});
+
+export const AppHealth = {
+  NEW: 'new',
+  RUNNING: 'running',
+  DEPLOYING: 'deploying',
+  DEGRADED: 'degraded',
+  CRASHED: 'crashed',
+  STOPPED: 'stopped',
+  DELETING: 'deleting',
+} as const;
+registerEnumType(AppHealth, {
+  name: 'AppHealth',
+  description: 'How an app does, at a glance.',
+  valuesMap: {
+    NEW: { description: 'Nothing was deployed yet.' },
+    RUNNING: { description: 'All that is wanted is ready.' },
+    DEPLOYING: { description: 'A deployment is on its way.' },
+    DEGRADED: { description: 'Some of what is wanted is not ready.' },
+    CRASHED: { description: 'Nothing of it is ready.' },
+    STOPPED: { description: 'It is stopped, as wanted.' },
+    DELETING: { description: 'It is being removed for good.' },
+  },
+});
+
+@ObjectType({ description: 'A thing that a tenant deploys.' })
+export class App {
+  @Field(() => ID, { description: 'Never changes.' })
+  id: string;
+
+  @Field(() => String, { description: 'Unique in its tenant; part of its host name.' })
+  name: string;
+
+  @Field(() => AppState, { description: 'What its owners want of it.' })
+  state: StateName;
+
+  @Field(() => DateTime, { description: 'When it was made.' })
+  createdAt: Date;
+}
+
+export const AppConnection = connectionOf(App, 'App');
+
+@InputType({ description: 'An app to be made.' })
+export class CreateAppInput {
+  @Field(() => String, { description: 'Slug of the tenant.' })
+  tenant: string;
+
+  @Field(() => String, {
+    description: '1 to 40 of a-z, 0-9 and -, starting with a letter; unique in the tenant.',
+  })
+  name: string;
+}
+
+@InputType({ description: 'Names an app.' })
+export class AppInput {
+  @Field(() => String, { description: 'Slug of the tenant.' })
+  tenant: string;
+
+  @Field(() => String, { description: 'Name of the app.' })
+  app: string;
+}

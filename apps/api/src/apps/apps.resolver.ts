@@ -1,0 +1,83 @@
+import { Inject } from '@nestjs/common';
+import { Args, Context, Mutation, Parent, Query, ResolveField, Resolver } from '@nestjs/graphql';
+import type { AppView, TenantView } from '@bulkhead/tenancy';
+import { Requires } from '../auth/permissions.ts';
+import { PageArguments } from '../graphql/connection.ts';
+import { OpenDoor, type Door } from '../graphql/door.ts';
+import type { RequestContext } from '../graphql/request-context.ts';
+import { SETTINGS, type Settings } from '../settings.ts';
+import { Tenant } from '../tenants/tenants.models.ts';
+import { App, AppConnection, AppHealth, AppInput, CreateAppInput } from './apps.models.ts';
+import { Process } from './processes.models.ts';
+
+@Resolver(() => App)
+export class AppsResolver {
+  constructor(@Inject(SETTINGS) private readonly settings: Settings) {}
+
+  @Query(() => App, { description: 'An app of a tenant that the caller is a member of.' })
+  @Requires('app.read')
+  app(
+    @OpenDoor() door: Door,
+    @Args('tenant', { type: () => String, description: 'Slug of the tenant.' }) tenant: string,
+    @Args('name', { type: () => String, description: 'Name of the app.' }) name: string,
+  ) {
+    return door.run({ tenant }, (tx) => tx.apps.get(name));
+  }
+
+  @Mutation(() => App, { description: 'Makes an app with nothing in it yet.' })
+  @Requires('app.create')
+  createApp(
+    @OpenDoor() door: Door,
+    @Args('input', { type: () => CreateAppInput, description: 'The app.' }) input: CreateAppInput,
+  ) {
+    return door.run({ tenant: input.tenant }, (tx) => tx.apps.create(input));
+  }
+
+  @Mutation(() => App, {
+    description:
+      'Removes an app for good: its instances, routes, releases and config. Its name is free when all is gone.',
+  })
+  @Requires('app.destroy')
+  destroyApp(
+    @OpenDoor() door: Door,
+    @Args('input', { type: () => AppInput, description: 'Which.' }) input: AppInput,
+  ) {
+    return door.run({ tenant: input.tenant }, (tx) => tx.apps.destroy(input.app));
+  }
+
+  @ResolveField(() => Tenant, { description: 'Whose it is.' })
+  @Requires('app.read')
+  tenant(@Context() request: RequestContext, @Parent() app: AppView) {
+    return request.loaders.tenant(app.tenantId);
+  }
+
+  @ResolveField(() => String, { description: 'Where its process `web` answers.' })
+  @Requires('app.read')
+  async url(@Context() request: RequestContext, @Parent() app: AppView) {
+    const { slug } = await request.loaders.tenant(app.tenantId);
+    const { platformDomain, edgePublicPort } = this.settings;
+    const port = edgePublicPort === 80 ? '' : `:${edgePublicPort}`;
+    return `http://${app.name}.${slug}.${platformDomain}${port}`;
+  }
+
+  @ResolveField(() => AppHealth, { description: 'How it does, at a glance.' })
+  @Requires('app.read')
+  async health(@Context() request: RequestContext, @Parent() app: AppView) {
+    return (await request.loaders.status(app)).health;
+  }
+
+  @ResolveField(() => [Process], { description: 'What it consists of.' })
+  @Requires('app.read')
+  async processes(@Context() request: RequestContext, @Parent() app: AppView) {
+    return (await request.loaders.status(app)).processes;
+  }
+}
+
+@Resolver(() => Tenant)
+export class TenantAppsResolver {
+  @ResolveField(() => AppConnection, { description: 'Its apps, by name.' })
+  @Requires('app.read')
+  apps(@OpenDoor() door: Door, @Parent() tenant: TenantView, @Args() page: PageArguments) {
+    return door.run({ tenantId: tenant.id }, (tx) => tx.apps.list(page));
+  }
+}

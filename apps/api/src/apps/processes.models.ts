@@ -1,0 +1,144 @@
+import { Field, Float, InputType, Int, ObjectType, registerEnumType } from '@nestjs/graphql';
+import type { HealthCheck as HealthCheckView } from '@bulkhead/protocol';
+
+export const HealthCheckKind = { HTTP: 'http', TCP: 'tcp' } as const;
+registerEnumType(HealthCheckKind, {
+  name: 'HealthCheckKind',
+  description: 'How health is asked for.',
+  valuesMap: {
+    HTTP: { description: 'GET of `path`; 200 to 399 is healthy.' },
+    TCP: { description: 'A connection to the port.' },
+  },
+});
+
+@ObjectType({ description: 'Decides when an instance is ready, and when it must be restarted.' })
+export class HealthCheck {
+  @Field(() => HealthCheckKind, { description: 'How it asks.' })
+  kind: 'http' | 'tcp';
+
+  @Field(() => String, { nullable: true, description: 'What is fetched; null for TCP.' })
+  path?: string | null;
+
+  @Field(() => Float, { description: 'Seconds between two checks.' })
+  intervalSeconds: number;
+
+  @Field(() => Float, { description: 'Seconds until no answer is a failure.' })
+  timeoutSeconds: number;
+
+  @Field(() => Int, { description: 'Failures in a row after which it is restarted.' })
+  failureThreshold: number;
+
+  @Field(() => Float, { description: 'Seconds after the start in which failures do not count.' })
+  startupGraceSeconds: number;
+}
+
+@ObjectType({ description: 'A kind of instance that an app consists of.' })
+export class Process {
+  @Field(() => String, { description: 'Its name; `web` gets a route.' })
+  name: string;
+
+  @Field(() => Int, { description: 'How many instances are wanted.' })
+  count: number;
+
+  @Field(() => Int, { description: 'How many instances are ready.' })
+  ready: number;
+
+  @Field(() => [String], {
+    nullable: true,
+    description: "What it runs; null for the image's own command.",
+  })
+  command: readonly string[] | null;
+
+  @Field(() => Int, { nullable: true, description: 'What it listens on; null for a worker.' })
+  port: number | null;
+
+  @Field(() => Int, { description: 'Reserved CPU, in thousandths of a core.' })
+  cpuMillis: number;
+
+  @Field(() => Int, { description: 'Memory, reserved and at most. MiB.' })
+  memoryMiB: number;
+
+  @Field(() => Int, { description: 'Size of the writable layer. MiB.' })
+  diskMiB: number;
+
+  @Field(() => HealthCheck, { nullable: true, description: 'How its health is checked.' })
+  healthCheck: HealthCheckView | null;
+}
+
+@InputType({ description: 'A health check; what is left out has the defaults.' })
+export class HealthCheckInput {
+  @Field(() => HealthCheckKind, { description: 'How it asks.' })
+  kind: 'http' | 'tcp';
+
+  @Field(() => String, { nullable: true, description: 'What is fetched; for HTTP only.' })
+  path?: string | null;
+
+  @Field(() => Float, { nullable: true, description: 'Seconds between two checks; 2 when absent.' })
+  intervalSeconds?: number | null;
+
+  @Field(() => Float, {
+    nullable: true,
+    description: 'Seconds until no answer is a failure; 2 when absent.',
+  })
+  timeoutSeconds?: number | null;
+
+  @Field(() => Int, {
+    nullable: true,
+    description: 'Failures in a row until the restart; 3 when absent.',
+  })
+  failureThreshold?: number | null;
+
+  @Field(() => Float, {
+    nullable: true,
+    description: 'Seconds after the start in which failures do not count; 30 when absent.',
+  })
+  startupGraceSeconds?: number | null;
+}
+
+@InputType({
+  description:
+    'A process to be deployed. What is left out stays as in the release before, or has the default.',
+})
+export class ProcessInput {
+  @Field(() => String, { description: 'Its name; `web` gets a route.' })
+  name: string;
+
+  @Field(() => [String], {
+    nullable: true,
+    description: "Replaces the image's entrypoint and command; null for the image's own.",
+  })
+  command?: string[] | null;
+
+  @Field(() => Int, {
+    nullable: true,
+    description: 'What it listens on, given to it as PORT; null for none.',
+  })
+  port?: number | null;
+
+  @Field(() => Int, { nullable: true, description: 'How many instances; 1 when new.' })
+  count?: number | null;
+
+  @Field(() => Int, { nullable: true, description: 'Reserved CPU, in thousandths of a core.' })
+  cpuMillis?: number | null;
+
+  @Field(() => Int, { nullable: true, description: 'The most CPU, in thousandths of a core.' })
+  cpuCapMillis?: number | null;
+
+  @Field(() => Int, { nullable: true, description: 'Memory, reserved and at most. MiB.' })
+  memoryMiB?: number | null;
+
+  @Field(() => Int, { nullable: true, description: 'Size of the writable layer. MiB.' })
+  diskMiB?: number | null;
+
+  @Field(() => Int, { nullable: true, description: 'The most processes and threads.' })
+  pids?: number | null;
+
+  @Field(() => Int, { nullable: true, description: 'Seconds from SIGTERM to SIGKILL.' })
+  graceSeconds?: number | null;
+
+  @Field(() => HealthCheckInput, {
+    nullable: true,
+    description: 'How its health is checked; null for not.',
+  })
+  healthCheck?: HealthCheckInput | null;
+}

@@ -1,0 +1,39 @@
+import type { Tenancy } from '@bulkhead/tenancy';
+
+/**
+ * Apps in the middle of something: the safety net under every nudge that was lost, with the replica
+ * that held it or on its way.
+ */
+export async function appsInMotion(tenancy: Tenancy): Promise<string[]> {
+  return tenancy.platform(async (tx) => {
+    const rows = await tx.prisma.$queryRaw<{ id: string }[]>`
+      SELECT "appId"::text AS "id" FROM "Deployment" WHERE "status" = 'running'
+      UNION SELECT "id"::text FROM "App" WHERE "state" = 'deleting'
+      UNION SELECT "appId"::text FROM "Instance"
+        WHERE "goneAt" IS NULL AND ("desired" = 'draining' OR "state" = 'pending')
+      UNION SELECT i."appId"::text FROM "Instance" i JOIN "Node" n ON n."id" = i."nodeId"
+        WHERE n."state" = 'lost' AND i."goneAt" IS NULL AND i."desired" = 'running'`;
+    return rows.map(({ id }) => id);
+  });
+}
+
+/**
+ * Apps with an instance whose state changed within the last `seconds`: their nudge is lost when the
+ * replica that wrote a report died before it looked at the app.
+ */
+export async function appsJustChanged(tenancy: Tenancy, seconds: number): Promise<string[]> {
+  return tenancy.platform(async (tx) => {
+    const rows = await tx.prisma.$queryRaw<{ id: string }[]>`
+      SELECT DISTINCT "appId"::text AS "id" FROM "Instance"
+      WHERE "stateAt" > now() - make_interval(secs => ${seconds}::int)`;
+    return rows.map(({ id }) => id);
+  });
+}
+
+/** Every app, for the rare full round. */
+export async function allApps(tenancy: Tenancy): Promise<string[]> {
+  return tenancy.platform(async (tx) => {
+    const rows = await tx.prisma.app.findMany({ select: { id: true }, orderBy: { id: 'asc' } });
+    return rows.map(({ id }) => id);
+  });
+}

@@ -1,0 +1,242 @@
+import { afterEach, expect, test } from 'vitest';
+import { jetstream } from '@nats-io/jetstream';
+import { subjects } from '@bulkhead/protocol';
+import type { InstanceSpec } from '@bulkhead/protocol';
+import { eventually } from '../testing/eventually.ts';
+import type { Delivery } from './outbox/delivery.ts';
+import { Platform } from './testing/platform.ts';
+
+let platform: Platform;
+
+afterEach(async () => {
+  await platform.stop();
+});
+
+const hostOf = (app: string) => `${app}.demo.localhost`;
+
+/** Keys of the bucket `desired`, as NATS holds them now. */
+/** Without those that are marked as deleted. */
+async function desiredKeys(): Promise<string[]> {
+  const bucket = await platform.replicas[0]?.nats.kv('desired');
+  const keys: string[] = [];
+  for await (const key of (await bucket?.keys()) ?? []) keys.push(key);
+  return keys;
+}
+
+test('NATS loses everything: it is filled again from PostgreSQL, and nothing that ran is touched', async () => {
+  platform = await Platform.start();
+  await platform.succeeded(await platform.deploy('kept'));
+  const [before] = await platform.instances('kept');
+  await platform.natsServer.stop();
+  await platform.natsServer.wipe();
+  // A change while NATS is away waits for it.
+  const waiting = await platform.run('app.scale', (tx) =>
+    tx.deployments.scale({ app: 'kept', formation: [{ process: 'web', count: 2 }] }),
+  );
+  await platform.natsServer.restart();
+  await platform.succeeded(waiting);
+  const after = await platform.instances('kept');
+  expect(after).toHaveLength(2);
+  expect(after.find(({ id }) => id === before?.id)).toMatchObject({
+    state: 'ready',
+    generation: 1,
+  });
+  await eventually('every instance has its key', async () => (await desiredKeys()).length === 2);
+  await eventually('the route is back', () => platform.edge.backends(hostOf('kept')).length === 2);
+  expect(platform.agent.delivered.some(({ desired }) => desired === 'gone')).toBe(false);
+});
+
+test('a key that NATS lost is put back', async () => {
+  platform = await Platform.start();
+  await platform.succeeded(await platform.deploy('kept'));
+  await eventually('its key is there', async () => (await desiredKeys()).length === 1);
+  const [key] = await desiredKeys();
+  const [replica] = platform.replicas;
+  await replica?.nats.jsm.streams.purge('KV_desired', { filter: `$KV.desired.${key}` });
+  await eventually('its key is back', async () => (await desiredKeys())[0] === key);
+});
+
+test('stale, doubled and foreign reports change nothing; strays are ordered away', async () => {
+  platform = await Platform.start({ nodes: 2 });
+  await platform.succeeded(await platform.deploy('honest'));
+  const [instance] = await platform.instances('honest');
+  const id = instance?.id ?? '';
+  const owner = platform.agents.find((agent) => agent.id === instance?.nodeId);
+  const other = platform.agents.find((agent) => agent.id !== instance?.nodeId);
+  // Older than what is known.
+  await owner?.report(id, 'failed', { seq: Number(instance?.reportSeq) - 1 });
+  // The same once more.
+  await owner?.report(id, 'unready', { seq: Number(instance?.reportSeq) });
+  // A node speaks for an instance that is another's.
+  await other?.report(id, 'gone');
+  await other?.report(id, 'running');
+  // What nobody knows, on a node that is ours.
+  await owner?.report('iunknown00000', 'ready', { generation: 4 });
+  const ordered = (agent: typeof owner, of: string) =>
+    agent?.delivered.find((spec: InstanceSpec) => spec.instance === of && spec.desired === 'gone');
+  const stray = await eventually('the stray is ordered away', () =>
+    ordered(owner, 'iunknown00000'),
+  );
+  expect(stray.generation).toBe(5);
+  await eventually('the other node is told to drop it', () => ordered(other, id));
+  expect(ordered(owner, id)).toBeUndefined();
+  expect((await platform.instances('honest'))[0]).toMatchObject({
+    id,
+    state: 'ready',
+    desired: 'running',
+    reportSeq: instance?.reportSeq,
+  });
+  await eventually('nothing of the strays is left in NATS', async () => {
+    return (await desiredKeys()).join() === `${owner?.id}.${id}`;
+  });
+  expect(platform.edge.backends(hostOf('honest'))).toEqual([id]);
+});
+
+test('reports that no parser takes are dropped, and block nothing', async () => {
+  platform = await Platform.start();
+  const [replica] = platform.replicas;
+  const js = jetstream(replica?.nats.nc as never);
+  await js.publish(subjects.report(platform.agent.id, 'iaaaaaaaaaaaa'), 'not JSON');
+  await js.publish(subjects.report(platform.agent.id, 'iaaaaaaaaaaaa'), '{"v":1}');
+  await platform.succeeded(await platform.deploy('after'));
+});
+
+test('three replicas at once double nothing', async () => {
+  platform = await Platform.start({ replicas: 3, nodes: 2 });
+  const names = ['a', 'b', 'c', 'd'];
+  const processes = [{ name: 'web', count: 2, port: 8080 }];
+  const deployments = await Promise.all(
+    names.map((name) => platform.deploy(name, 'hello:1', processes)),
+  );
+  for (const { appId } of deployments) {
+    for (const { controllers } of platform.replicas) controllers.nudge(appId);
+  }
+  const ended = await Promise.all(deployments.map((each) => platform.succeeded(each)));
+  for (const { events } of ended) {
+    const story = events.map(({ message }) => message);
+    expect(new Set(story).size).toBe(story.length);
+  }
+  const made = await platform.sql((prisma) => prisma.instance.count());
+  expect(made).toBe(8);
+  // Many changes at once, and again no instance too many.
+  const again = await Promise.all(names.map((name) => platform.deploy(name, 'hello:2')));
+  await Promise.all(again.map((each) => platform.succeeded(each)));
+  await eventually('only the new ones are left', async () => {
+    const left = await Promise.all(names.map((name) => platform.instances(name)));
+    return left.every((instances) => instances.length === 2);
+  });
+  expect(await platform.sql((prisma) => prisma.instance.count())).toBe(16);
+  expect(await platform.used('instances')).toBe(8);
+});
+
+test('replicas that place at once never overfill a node', async () => {
+  platform = await Platform.start({ replicas: 3 });
+  platform.agent.capacity = { ...platform.agent.capacity, maxInstances: 5 };
+  await eventually('the node is small', async () => {
+    const node = await platform.sql((prisma) => prisma.node.findFirst());
+    return node?.maxInstances === 5;
+  });
+  const processes = [{ name: 'web', count: 2, port: 8080 }];
+  await Promise.all(
+    ['a', 'b', 'c', 'd'].map((name) => platform.deploy(name, 'hello:1', processes)),
+  );
+  const placed = () =>
+    platform.sql((prisma) =>
+      prisma.instance.count({ where: { nodeId: { not: null }, goneAt: null } }),
+    );
+  await eventually('five are placed and three refused', async () => {
+    const refused = await platform.sql((prisma) =>
+      prisma.instance.count({ where: { message: { startsWith: 'no room: needs 1 place' } } }),
+    );
+    expect(await placed()).toBeLessThanOrEqual(5);
+    return refused === 3;
+  });
+  expect(await placed()).toBe(5);
+});
+
+test('a replica that dies between commit and publish: the next one publishes', async () => {
+  platform = await Platform.start({ replicas: 0, nodes: 0 });
+  const refuse = () => Promise.reject(new Error('killed'));
+  const dying: Delivery = {
+    putInstance: refuse,
+    dropInstance: refuse,
+    putRoute: refuse,
+    dropRoute: refuse,
+  };
+  const first = await platform.addReplica({ delivery: dying });
+  const agent = await platform.addNode();
+  const deployment = await platform.deploy('survivor');
+  await eventually('it is placed', async () => {
+    return (await platform.instances('survivor'))[0]?.nodeId === agent.id;
+  });
+  await eventually('it tried to publish', () => first.errors.length > 0);
+  await first.stop();
+  expect(agent.delivered).toEqual([]);
+  await platform.addReplica();
+  await platform.succeeded(deployment);
+});
+
+test('an edge that does not say so holds a drain until it is asked again', async () => {
+  platform = await Platform.start({ edges: 2 });
+  await platform.succeeded(await platform.deploy('drained'));
+  const [old] = await platform.instances('drained');
+  const silent = platform.edges[1];
+  if (!silent) throw new Error('no second edge');
+  silent.mute = true;
+  const deployment = await platform.deploy('drained', 'hello:2');
+  await eventually('the old one drains', async () => {
+    const rows = await platform.instances('drained');
+    return rows.find(({ id }) => id === old?.id)?.desired === 'draining';
+  });
+  await eventually('it is out of the route', () => {
+    return !platform.edge.backends(hostOf('drained')).includes(old?.id ?? '');
+  });
+  const row = (await platform.instances('drained')).find(({ id }) => id === old?.id);
+  expect(row?.desired).toBe('draining');
+  silent.mute = false;
+  await platform.succeeded(deployment);
+});
+
+test('an edge that died is not waited for', async () => {
+  platform = await Platform.start({ edges: 2 });
+  await platform.succeeded(await platform.deploy('served'));
+  await platform.edges[1]?.stop();
+  await platform.succeeded(await platform.deploy('served', 'hello:2'));
+  await eventually('one is left', async () => (await platform.instances('served')).length === 1);
+});
+
+test('a node that falls silent: its instances serve again elsewhere, and it drops them when it is back', async () => {
+  platform = await Platform.start({ nodes: 3 });
+  await platform.succeeded(await platform.deploy('moved'));
+  const [before] = await platform.instances('moved');
+  const lost = platform.agents.find(({ id }) => id === before?.nodeId);
+  if (!lost) throw new Error('no agent');
+  lost.silent = true;
+  const age = (seconds: number) =>
+    platform.sql((prisma) =>
+      prisma.node.updateMany({
+        where: { id: lost.id },
+        data: { state: 'suspect', lastSeenAt: new Date(Date.now() - seconds * 1000) },
+      }),
+    );
+  // As if it had been silent for long already; that the replica listens long enough is the planner's test.
+  await age(60);
+  await platform.sql((prisma) =>
+    prisma.node.update({ where: { id: lost.id }, data: { state: 'lost' } }),
+  );
+  const [replica] = platform.replicas;
+  replica?.controllers.nudge(before?.appId ?? '');
+  await eventually('another serves', () => {
+    const [backend] = platform.edge.backends(hostOf('moved'));
+    return backend !== undefined && backend !== before?.id;
+  });
+  await eventually('the old one is ordered gone', async () => {
+    return (
+      (await platform.instances('moved')).find(({ id }) => id === before?.id)?.desired === 'gone'
+    );
+  });
+  lost.silent = false;
+  await lost.reportAll();
+  await lost.report(before?.id ?? '', 'gone');
+  await eventually('it is gone', async () => (await platform.instances('moved')).length === 1);
+});

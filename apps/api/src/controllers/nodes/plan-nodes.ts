@@ -1,0 +1,61 @@
+/**
+ * Which nodes to believe in. Pure: silence is an age, and what to make of it depends on how many
+ * are silent at once.
+ */
+
+/** Silent for this long: no new instances, milliseconds. Agents beat every 2 s. */
+export const suspectMs = 10_000;
+/** Silent for this long: its instances are replaced elsewhere, milliseconds. */
+export const lostMs = 30_000;
+
+export interface NodeView {
+  readonly id: string;
+  readonly state: 'joining' | 'ready' | 'suspect' | 'lost';
+  /** Milliseconds since its last heartbeat; null when it never had one. */
+  readonly silentMs: number | null;
+}
+
+export interface NodeStep {
+  readonly node: string;
+  readonly to: 'ready' | 'suspect' | 'lost';
+  readonly why: string;
+}
+
+/**
+ * The changes of state that the nodes' silence justifies. `listeningMs`: for how long this replica
+ * has been able to hear them, null when it cannot; who has not listened cannot call others silent.
+ *
+ * When all nodes that were not lost before, or more than half of two or more, are silent at once,
+ * it is we who are cut off: none is called lost and nothing is moved. They become suspect all the
+ * same, for a new instance placed there could not be heard of.
+ */
+export function planNodes(nodes: readonly NodeView[], listeningMs: number | null): NodeStep[] {
+  const believed = nodes.filter(({ state }) => state === 'ready' || state === 'suspect');
+  const silent = believed.filter((node) => isSilent(node, suspectMs));
+  const cutOff = silent.length === believed.length || silent.length * 2 > believed.length;
+  const steps: NodeStep[] = [];
+  for (const node of nodes) {
+    const step = planNode(node, listeningMs, cutOff);
+    if (step) steps.push(step);
+  }
+  return steps;
+}
+
+function planNode(node: NodeView, listeningMs: number | null, cutOff: boolean): NodeStep | null {
+  if (node.silentMs === null) return null;
+  if (!isSilent(node, suspectMs)) {
+    if (node.state === 'ready') return null;
+    return { node: node.id, to: 'ready', why: 'it reports' };
+  }
+  const heard = (milliseconds: number) => listeningMs !== null && listeningMs >= milliseconds;
+  const why = `silent for ${Math.round(node.silentMs / 1000)} s`;
+  if (node.state === 'ready' && heard(suspectMs)) return { node: node.id, to: 'suspect', why };
+  if (node.state === 'suspect' && heard(lostMs) && isSilent(node, lostMs) && !cutOff) {
+    return { node: node.id, to: 'lost', why };
+  }
+  return null;
+}
+
+function isSilent(node: NodeView, milliseconds: number): boolean {
+  return node.silentMs === null || node.silentMs >= milliseconds;
+}

@@ -1,0 +1,73 @@
+import { imageConfig, processDefinition, seal } from '@bulkhead/protocol';
+import type { InstanceSpec } from '@bulkhead/protocol';
+import type { Prisma, PlatformTx } from '@bulkhead/tenancy';
+import type { JWK } from 'jose';
+import { z } from 'zod';
+
+/** What a specification is made of. */
+export const specRow = {
+  release: true,
+  node: { select: { sealingKey: true } },
+  app: { select: { id: true, name: true, tenant: { select: { id: true, slug: true } } } },
+} satisfies Prisma.InstanceInclude;
+export type SpecRow = Prisma.InstanceGetPayload<{ include: typeof specRow }>;
+
+const processes = z.array(processDefinition);
+/** For an instance whose release cannot tell any more. */
+const defaultGraceSeconds = 10;
+
+/**
+ * The whole specification of an instance for its node. Config travels sealed to the node's key and
+ * to this instance; NATS and whoever reads it learn only names that the tenant chose in public.
+ */
+export async function instanceSpecOf(
+  row: SpecRow,
+  config: (release: SpecRow['release']) => Promise<Record<string, string>>,
+): Promise<InstanceSpec> {
+  const definition = processes
+    .parse(row.release.processes)
+    .find(({ name }) => name === row.process);
+  const graceSeconds = definition?.graceSeconds ?? defaultGraceSeconds;
+  const { id: instance, generation } = row;
+  if (row.desired === 'gone') return { v: 1, desired: 'gone', instance, generation, graceSeconds };
+  if (!definition || !row.node) {
+    throw new Error(
+      `instance ${instance} has no process ${row.process} in its release, or no node`,
+    );
+  }
+  const { tenant, ...app } = row.app;
+  const sealedEnv = await seal(await config(row.release), row.node.sealingKey as JWK, instance);
+  return {
+    v: 1,
+    desired: 'running',
+    instance,
+    generation,
+    tenant,
+    app,
+    process: row.process,
+    release: row.release.version,
+    image: {
+      repository: row.release.imageRepository,
+      digest: row.release.imageDigest,
+      config: imageConfig.parse(row.release.imageConfig),
+    },
+    command: definition.command,
+    port: definition.port,
+    health: definition.health,
+    resources: definition.resources,
+    graceSeconds,
+    sealedEnv,
+  };
+}
+
+/** Opens each release's config once, however many instances of it are published together. */
+export function configOnce(tx: PlatformTx) {
+  const opened = new Map<string, Promise<Record<string, string>>>();
+  return (release: SpecRow['release']): Promise<Record<string, string>> => {
+    const known = opened.get(release.id);
+    if (known) return known;
+    const opening = tx.releases.openConfig(release);
+    opened.set(release.id, opening);
+    return opening;
+  };
+}

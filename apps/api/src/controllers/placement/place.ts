@@ -1,0 +1,152 @@
+/**
+ * Gives pending instances their nodes. The plan is made from a snapshot that nobody locked; what
+ * makes it right is the second transaction, which locks the nodes that the plan touches, counts
+ * again what each holds, and takes what still fits. Any number of replicas may do this at once.
+ */
+import { schedule, allocatable, amountsOf, fits, resourceNames } from '@bulkhead/scheduler';
+import type { Amounts, Plan, PoolPolicy, ResourceName, Want } from '@bulkhead/scheduler';
+import { Prisma } from '@bulkhead/tenancy';
+import type { PlatformTx, Tenancy } from '@bulkhead/tenancy';
+import { readFleet } from './read-fleet.ts';
+
+export interface PlacementOptions {
+  readonly tenancy: Tenancy;
+  /** Digests on a node, as it last said; only a preference. */
+  readonly imagesOf: (node: string) => readonly string[];
+  readonly pools: Readonly<Record<string, PoolPolicy>>;
+  /** Breaks ties; replicas should differ. */
+  readonly seed: () => number;
+}
+
+export interface Placed {
+  /** Apps whose instances got a node or a new reason why not. */
+  readonly apps: readonly string[];
+  readonly placed: number;
+  /** Planned, but taken by somebody else meanwhile: worth planning again at once. */
+  readonly lostRaces: number;
+  readonly refused: number;
+}
+
+export class Placement {
+  readonly #options: PlacementOptions;
+
+  constructor(options: PlacementOptions) {
+    this.#options = options;
+  }
+
+  /** Plans and applies once, for every app. */
+  async place(): Promise<Placed> {
+    const { tenancy, imagesOf, pools, seed } = this.#options;
+    const fleet = await tenancy.platform((tx) => readFleet(tx, imagesOf));
+    if (fleet.wants.length === 0) return { apps: [], placed: 0, lostRaces: 0, refused: 0 };
+    const plan = schedule({ nodes: fleet.nodes, pools }, fleet.wants, seed());
+    const wants = new Map(fleet.wants.map((want) => [want.id, want]));
+    const placed = await this.#apply(plan, wants);
+    const refused = await this.#explain(plan);
+    return {
+      apps: [...new Set([...placed, ...refused])],
+      placed: placed.length,
+      lostRaces: plan.placements.length - placed.length,
+      refused: plan.refusals.length,
+    };
+  }
+
+  /** Answers the app of each instance that got its node. */
+  async #apply(plan: Plan, wants: ReadonlyMap<string, Want>): Promise<string[]> {
+    if (plan.placements.length === 0) return [];
+    const nodeIds = [...new Set(plan.placements.map(({ node }) => node))];
+    return this.#options.tenancy.platform(async (tx) => {
+      const free = await lockFree(tx, nodeIds, this.#options.pools);
+      const taken: { id: string; node: string }[] = [];
+      for (const { want: id, node } of plan.placements) {
+        const left = free.get(node);
+        const want = wants.get(id);
+        if (!left || !want) continue;
+        const needs = amountsOf(want.needs);
+        if (!fits(needs, left)) continue;
+        for (const name of resourceNames) left[name] -= needs[name];
+        taken.push({ id, node });
+      }
+      return assign(tx, taken);
+    });
+  }
+
+  /** Writes why an instance has no node beside it, when that is news. */
+  async #explain(plan: Plan): Promise<string[]> {
+    if (plan.refusals.length === 0) return [];
+    const reasons = plan.refusals.map(({ want, message }) => ({
+      id: want,
+      message: `no room: ${message}`,
+    }));
+    return this.#options.tenancy.platform(async (tx) => {
+      const rows = await tx.prisma.$queryRaw<{ appId: string }[]>`
+        WITH locked AS (
+          SELECT i."id", r."message"
+          FROM "Instance" i
+          JOIN jsonb_to_recordset(${JSON.stringify(reasons)}::jsonb) AS r("id" text, "message" text)
+            ON r."id" = i."id"
+          WHERE i."state" = 'pending' AND i."message" IS DISTINCT FROM r."message"
+          ORDER BY i."id" FOR NO KEY UPDATE OF i)
+        UPDATE "Instance" i SET "message" = l."message" FROM locked l WHERE i."id" = l."id"
+        RETURNING i."appId"::text AS "appId"`;
+      return rows.map(({ appId }) => appId);
+    });
+  }
+}
+
+/**
+ * Locks nodes in the order of their ids and answers what is free on each; nodes that take no
+ * instances any more are left out. An instance counts until it is proven gone.
+ */
+async function lockFree(
+  tx: PlatformTx,
+  nodeIds: readonly string[],
+  pools: Readonly<Record<string, PoolPolicy>>,
+): Promise<Map<string, Record<ResourceName, number>>> {
+  const nodes = await tx.prisma.$queryRaw<(Amounts & { id: string; pool: string })[]>`
+    SELECT "id", "pool", "cpuMillis", "memoryMiB", "diskMiB", "maxInstances" AS "instances"
+    FROM "Node" WHERE "id" IN (${Prisma.join([...nodeIds])}) AND "state" = 'ready' AND NOT "cordoned"
+    ORDER BY "id" FOR NO KEY UPDATE`;
+  // After the locks, in a statement of its own: it sees what the transaction before us committed.
+  const used = await tx.prisma.$queryRaw<(Amounts & { node: string })[]>`
+    SELECT "nodeId" AS "node", sum("cpuMillis")::int AS "cpuMillis",
+      sum("memoryMiB")::int AS "memoryMiB", sum("diskMiB")::int AS "diskMiB",
+      count(*)::int AS "instances"
+    FROM "Instance" WHERE "nodeId" IN (${Prisma.join([...nodeIds])}) AND "goneAt" IS NULL
+    GROUP BY "nodeId"`;
+  const usedBy = new Map(used.map((row) => [row.node, row]));
+  return new Map(
+    nodes.map(({ id, pool, ...capacity }) => {
+      const free: Record<ResourceName, number> = { ...allocatable(capacity, pools[pool]) };
+      const sum = usedBy.get(id);
+      for (const name of resourceNames) free[name] -= sum?.[name] ?? 0;
+      return [id, free];
+    }),
+  );
+}
+
+/** Instances that were taken back meanwhile, or placed by another replica, are left alone. */
+async function assign(
+  tx: PlatformTx,
+  taken: readonly { id: string; node: string }[],
+): Promise<string[]> {
+  if (taken.length === 0) return [];
+  const rows = await tx.prisma.$queryRaw<{ appId: string; key: string }[]>`
+    WITH locked AS (
+      SELECT i."id", t."node"
+      FROM "Instance" i
+      JOIN jsonb_to_recordset(${JSON.stringify(taken)}::jsonb) AS t("id" text, "node" text)
+        ON t."id" = i."id"
+      WHERE i."state" = 'pending' AND i."desired" = 'running' AND i."nodeId" IS NULL
+      ORDER BY i."id" FOR UPDATE OF i)
+    UPDATE "Instance" i
+    SET "nodeId" = l."node", "state" = 'assigned', "stateAt" = now(), "message" = NULL
+    FROM locked l WHERE i."id" = l."id"
+    RETURNING i."appId"::text AS "appId", i."nodeId" || '.' || i."id" AS "key"`;
+  if (rows.length > 0)
+    await tx.outbox.add(
+      'instance',
+      rows.map(({ key }) => key),
+    );
+  return rows.map(({ appId }) => appId);
+}

@@ -1,0 +1,169 @@
+import type { DeploymentFailure, DeploymentFailureCode } from '@bulkhead/protocol';
+import { allEdgesApplied } from './app-snapshot.ts';
+import type { AppSnapshot, DeploymentSnapshot, InstanceSnapshot } from './app-snapshot.ts';
+import { isReady } from './plan-process.ts';
+import { isCurrent, wantedProcesses } from './wanted.ts';
+
+/** A new instance that ended this often is called crashed; agents count a restart with each end. */
+const crashLimit = 2;
+/** How long a start that the host itself fails is tried again, milliseconds. */
+const startFailedMs = 30_000;
+/** How long an instance may wait for a node, milliseconds. */
+const noRoomMs = 10_000;
+/** How long a deployment that is done otherwise waits for the edges to say so, milliseconds. */
+const edgesMs = 5_000;
+
+/** Why a running deployment has failed, or null while it may still succeed. */
+export function findFailure(
+  app: AppSnapshot,
+  deployment: DeploymentSnapshot,
+): DeploymentFailure | null {
+  if (app.state === 'active') {
+    for (const instance of app.instances) {
+      if (!isOnTrial(app, deployment, instance)) continue;
+      const failure = failureOf(app, instance);
+      if (failure) return failure;
+    }
+  }
+  if (app.now < deployment.deadlineAt) return null;
+  return deadlineExceeded(app, deployment);
+}
+
+/** Whether everything is as the deployment wanted it. `routeIsCurrent`: no change of the route is pending. */
+export function hasSucceeded(app: AppSnapshot, routeIsCurrent: boolean): boolean {
+  if (!routeIsCurrent) return false;
+  if (app.state !== 'active') return app.instances.length === 0;
+  for (const { name, count } of wantedProcesses(app)) {
+    const instances = app.instances.filter(({ process }) => process === name);
+    const current = instances.filter((each) => each.desired === 'running' && isCurrent(app, each));
+    if (current.length !== count || !current.every((each) => isReady(each) && !each.nodeLost)) {
+      return false;
+    }
+    // Those ordered gone serve nobody any more; how long they take to end is their own affair.
+    if (instances.some((each) => each.desired !== 'gone' && !current.includes(each))) return false;
+  }
+  return edgesServeIt(app);
+}
+
+/** Of the instances that a deployment is judged by: those it made, and those that were never ready yet. */
+function isOnTrial(
+  app: AppSnapshot,
+  deployment: DeploymentSnapshot,
+  instance: InstanceSnapshot,
+): boolean {
+  return (
+    instance.desired === 'running' &&
+    !instance.nodeLost &&
+    isCurrent(app, instance) &&
+    (instance.deploymentId === deployment.id || instance.readyAt === null)
+  );
+}
+
+function failureOf(app: AppSnapshot, instance: InstanceSnapshot): DeploymentFailure | null {
+  // Whatever happened to it before, it serves now.
+  if (isReady(instance)) return null;
+  const down = instance.state === 'backoff' || instance.state === 'failed';
+  if (instance.state === 'pending') return noRoom(app, instance);
+  const exit = instance.lastExit;
+  if (!exit) {
+    if (instance.state === 'failed') return failed('START_FAILED', instance, null);
+    return outOfGrace(app, instance);
+  }
+  switch (exit.reason) {
+    case 'image-not-found':
+      return down ? failed('IMAGE_NOT_FOUND', instance, exit.message) : null;
+    case 'image-pull-failed':
+      return down ? failed('IMAGE_PULL_FAILED', instance, exit.message) : null;
+    case 'oom':
+      return failed('OUT_OF_MEMORY', instance, exit.message);
+    case 'health':
+      return failed('HEALTH_CHECK_FAILED', instance, exit.message);
+    case 'start-failed':
+      return instance.state === 'failed' || app.now - instance.createdAt >= startFailedMs
+        ? failed('START_FAILED', instance, exit.message)
+        : null;
+    case 'exited':
+    case 'signal':
+      if (instance.state === 'failed' || instance.restarts >= crashLimit) {
+        return failed('CRASHED', instance, exit.message);
+      }
+      return outOfGrace(app, instance);
+  }
+}
+
+function failed(
+  code: DeploymentFailureCode,
+  instance: InstanceSnapshot,
+  message: string | null,
+): DeploymentFailure {
+  return {
+    code,
+    message: message ?? instance.message ?? 'it could not be started',
+    process: instance.process,
+    instance: instance.id,
+    exitCode: instance.lastExit?.exitCode ?? null,
+    lastLines: instance.lastExit?.lastLines ?? [],
+  };
+}
+
+function noRoom(app: AppSnapshot, instance: InstanceSnapshot): DeploymentFailure | null {
+  // What the app itself is about to give back may be the room that is missing.
+  const leaving = app.instances.some((each) => each.desired !== 'running' && each.nodeId !== null);
+  if (leaving || instance.message === null || app.now - instance.createdAt < noRoomMs) return null;
+  return failed('NO_ROOM', instance, instance.message);
+}
+
+/** Runs, and its health check has had all the time it asked for. */
+function outOfGrace(app: AppSnapshot, instance: InstanceSnapshot): DeploymentFailure | null {
+  if (instance.state !== 'running' || instance.readyAt !== null) return null;
+  const definition = app.release?.processes.find(({ name }) => name === instance.process);
+  const health = definition?.health;
+  if (!health) return null;
+  const seconds =
+    health.startupGraceSeconds +
+    health.failureThreshold * (health.intervalSeconds + health.timeoutSeconds);
+  if (app.now - instance.stateAt < seconds * 1000) return null;
+  return failed('HEALTH_CHECK_FAILED', instance, describeHealth(app, instance));
+}
+
+function describeHealth(app: AppSnapshot, instance: InstanceSnapshot): string {
+  const definition = app.release?.processes.find(({ name }) => name === instance.process);
+  const check =
+    definition?.health?.kind === 'http'
+      ? `GET ${definition.health.path} on port ${definition.port ?? '?'}`
+      : `a connection to port ${definition?.port ?? '?'}`;
+  const said = instance.message ? `: ${instance.message}` : '';
+  return `the health check (${check}) has not passed${said}; does the process listen on that port, on all addresses?`;
+}
+
+/** Says what the deployment was still waiting for. */
+function deadlineExceeded(app: AppSnapshot, deployment: DeploymentSnapshot): DeploymentFailure {
+  const seconds = Math.round((deployment.deadlineAt - deployment.createdAt) / 1000);
+  const late =
+    app.instances.find(
+      (each) => each.desired === 'running' && isCurrent(app, each) && !isReady(each),
+    ) ??
+    app.instances.find((each) => each.desired !== 'running' || !isCurrent(app, each)) ??
+    null;
+  if (late?.state === 'running' && late.readyAt === null) {
+    return failed('HEALTH_CHECK_FAILED', late, describeHealth(app, late));
+  }
+  const waited = late
+    ? `: instance ${late.id} of ${late.process} is still ${late.state}${late.message ? ` (${late.message})` : ''}`
+    : '';
+  return {
+    code: 'DEADLINE_EXCEEDED',
+    message: `not done after ${seconds} s${waited}`,
+    process: late?.process ?? null,
+    instance: late?.id ?? null,
+    exitCode: late?.lastExit?.exitCode ?? null,
+    lastLines: late?.lastExit?.lastLines ?? [],
+  };
+}
+
+/** So that whoever waited for the deployment finds the app behind its URL. */
+function edgesServeIt(app: AppSnapshot): boolean {
+  const route = app.routes.find(({ host }) => host === app.host);
+  if (!route || allEdgesApplied(app.edges, route.revision)) return true;
+  return app.now - route.revision >= edgesMs;
+}

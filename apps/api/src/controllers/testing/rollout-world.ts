@@ -1,0 +1,193 @@
+/**
+ * A world in memory for the planner's property tests: it carries out steps as `applyRollout` does,
+ * and plays agents and edges that move at random but move on.
+ */
+import { assertNever } from '@bulkhead/protocol';
+import type { ProcessDefinition } from '@bulkhead/protocol';
+import type { AppSnapshot, InstanceSnapshot } from '../rollout/app-snapshot.ts';
+import type { Step } from '../rollout/plan-rollout.ts';
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+export type World = Mutable<AppSnapshot> & { instances: Mutable<InstanceSnapshot>[] };
+
+export const processOf = (name: string, port: number | null): ProcessDefinition => ({
+  name,
+  command: null,
+  port,
+  health: null,
+  resources: { cpuMillis: 100, cpuCapMillis: 100, memoryMiB: 64, pids: 64, diskMiB: 64 },
+  graceSeconds: 10,
+});
+
+export function emptyWorld(): World {
+  return {
+    now: 1_000_000,
+    id: 'app',
+    tenantId: 'tenant',
+    state: 'active',
+    epoch: 0,
+    name: 'hello',
+    tenantSlug: 'demo',
+    host: 'hello.demo.localhost',
+    release: null,
+    formation: {},
+    instances: [],
+    deployment: null,
+    routes: [],
+    vanished: {},
+    edges: { known: true, applied: [] },
+  };
+}
+
+export const releaseOf = (version: number, processes: readonly ProcessDefinition[]) => ({
+  id: `r${version}`,
+  version,
+  imageReference: `image:${version}`,
+  processes: [...processes],
+});
+
+export function startDeployment(
+  world: World,
+  kind: 'deploy' | 'scale' | 'restart' | 'stop' | 'start',
+  fromReleaseId: string | null,
+): void {
+  world.deployment = {
+    id: `d${world.now}`,
+    kind,
+    status: 'running',
+    fromReleaseId,
+    toReleaseId: world.release?.id ?? null,
+    createdAt: world.now,
+    deadlineAt: world.now + 300_000,
+    said: [],
+  };
+}
+
+/** The releases that were, for going back to one. */
+export type History = ReadonlyMap<string, NonNullable<AppSnapshot['release']>>;
+
+export function carryOut(world: World, steps: readonly Step[], history: History): void {
+  for (const step of steps) carryOutOne(world, step, history);
+}
+
+function carryOutOne(world: World, step: Step, history: History): void {
+  const instance =
+    'instance' in step ? world.instances.find(({ id }) => id === step.instance) : undefined;
+  const deployment = world.deployment;
+  switch (step.do) {
+    case 'create':
+      world.instances.push(newInstance(world, step));
+      return;
+    case 'drain':
+      Object.assign(instance ?? {}, {
+        desired: 'draining',
+        drainRevision: step.revision,
+        drainStartedAt: world.now,
+      });
+      return;
+    case 'remove':
+      Object.assign(instance ?? {}, { desired: 'gone' });
+      return;
+    case 'forget':
+      world.instances = world.instances.filter(({ id }) => id !== step.instance);
+      return;
+    case 'route': {
+      const { host, state, backends, revision } = step;
+      world.routes = [{ host, state, backends: [...backends], revision, deleted: false }];
+      return;
+    }
+    case 'unroute':
+    case 'finish':
+      world.routes = [];
+      return;
+    case 'ask-edges':
+      return;
+    case 'tell':
+      if (deployment)
+        world.deployment = { ...deployment, said: [...deployment.said, step.message] };
+      return;
+    case 'succeed':
+      if (deployment) world.deployment = { ...deployment, status: 'succeeded' };
+      return;
+    case 'fail':
+      if (!deployment) return;
+      world.deployment = { ...deployment, status: 'failed' };
+      world.release = history.get(deployment.fromReleaseId ?? '') ?? world.release;
+      return;
+    default:
+      assertNever(step);
+  }
+}
+
+function newInstance(
+  world: World,
+  step: Extract<Step, { do: 'create' }>,
+): Mutable<InstanceSnapshot> {
+  return {
+    id: step.instance,
+    process: step.process,
+    releaseId: world.release?.id ?? 'none',
+    version: world.release?.version ?? 0,
+    deploymentId: step.deployment,
+    epoch: world.epoch,
+    nodeId: null,
+    nodeLost: false,
+    desired: 'running',
+    state: 'pending',
+    host: null,
+    port: null,
+    restarts: 0,
+    message: null,
+    lastExit: null,
+    drainRevision: null,
+    drainStartedAt: null,
+    createdAt: world.now,
+    stateAt: world.now,
+    readyAt: null,
+  };
+}
+
+/** Whatever the agents and edges of the world may do next, each by itself. `roll` is chance, 0 to 1. */
+export function live(world: World, roll: () => number, broken: ReadonlySet<string>): void {
+  for (const instance of [...world.instances]) {
+    if (roll() < 0.5) advance(world, instance, roll, broken.has(instance.releaseId));
+  }
+  const revision = world.routes[0]?.revision ?? null;
+  if (revision !== null && roll() < 0.7) {
+    world.edges = {
+      known: true,
+      applied: world.edges.applied.map((old) => (roll() < 0.8 ? revision : old)),
+    };
+  }
+  world.now += Math.floor(roll() * 400);
+}
+
+function advance(
+  world: World,
+  instance: Mutable<InstanceSnapshot>,
+  roll: () => number,
+  broken: boolean,
+): void {
+  const become = (state: InstanceSnapshot['state'], more: Partial<InstanceSnapshot> = {}) =>
+    Object.assign(instance, { state, stateAt: world.now, ...more });
+  if (instance.desired === 'gone') {
+    world.instances = world.instances.filter((each) => each !== instance);
+    return;
+  }
+  if (instance.nodeId === null) {
+    become('assigned', { nodeId: `n${Math.floor(roll() * 3)}` });
+  } else if (broken) {
+    const exit = { reason: 'exited' as const, exitCode: 1, signal: null, message: 'exited with 1' };
+    const lastExit = { ...exit, lastLines: ['boom'], at: '2026-01-01T00:00:00Z' };
+    become('backoff', { restarts: instance.restarts + 1, lastExit });
+  } else if (instance.state === 'ready') {
+    if (roll() < 0.05) become('unready');
+    if (roll() < 0.02) world.instances = world.instances.filter((each) => each !== instance);
+  } else {
+    become('ready', {
+      readyAt: instance.readyAt ?? world.now,
+      host: `host-of-${instance.id}`,
+      port: 8080,
+    });
+  }
+}

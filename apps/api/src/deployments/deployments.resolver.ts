@@ -1,0 +1,95 @@
+import { Inject } from '@nestjs/common';
+import { Args, ID, Mutation, Query, Resolver, Subscription } from '@nestjs/graphql';
+import { AppInput } from '../apps/apps.models.ts';
+import { Requires } from '../auth/permissions.ts';
+import { OpenDoor, type Door } from '../graphql/door.ts';
+import { ImageResolver } from '../images/image-resolver.ts';
+import { DeployInput, Deployment, RollbackInput, ScaleInput } from './deployments.models.ts';
+import { DeploymentProgress } from './deployment-progress.ts';
+
+@Resolver(() => Deployment)
+export class DeploymentsResolver {
+  constructor(
+    @Inject(ImageResolver) private readonly images: ImageResolver,
+    @Inject(DeploymentProgress) private readonly progress: DeploymentProgress,
+  ) {}
+
+  @Query(() => Deployment, { description: 'A deployment of an app of a tenant of the caller.' })
+  @Requires('app.read')
+  deployment(
+    @OpenDoor() door: Door,
+    @Args('id', { type: () => ID, description: 'Its id.' }) id: string,
+  ) {
+    return door.get({ deployment: id }, (tx) => tx.deployments.get(id));
+  }
+
+  @Mutation(() => Deployment, { description: 'Makes a release of an image and brings it to run.' })
+  @Requires('app.deploy')
+  async deploy(
+    @OpenDoor() door: Door,
+    @Args('input', { type: () => DeployInput, description: 'What to deploy.' }) input: DeployInput,
+  ) {
+    // Before a registry is asked: strangers make no requests through us.
+    await door.run({ tenant: input.tenant }, (tx) => tx.apps.get(input.app));
+    const image = await this.images.resolve(input.image, input.tenant);
+    return door.get({ tenant: input.tenant }, (tx) => tx.deployments.deploy({ ...input, image }));
+  }
+
+  @Mutation(() => Deployment, { description: 'Changes how many instances run.' })
+  @Requires('app.scale')
+  scale(
+    @OpenDoor() door: Door,
+    @Args('input', { type: () => ScaleInput, description: 'The counts.' }) input: ScaleInput,
+  ) {
+    return door.get({ tenant: input.tenant }, (tx) => tx.deployments.scale(input));
+  }
+
+  @Mutation(() => Deployment, { description: 'Replaces every instance, one after the other.' })
+  @Requires('app.restart')
+  restart(
+    @OpenDoor() door: Door,
+    @Args('input', { type: () => AppInput, description: 'Which app.' }) input: AppInput,
+  ) {
+    return door.get({ tenant: input.tenant }, (tx) => tx.deployments.restart(input.app));
+  }
+
+  @Mutation(() => Deployment, {
+    description: 'Makes a new release with image, processes and config of an old one.',
+  })
+  @Requires('app.rollback')
+  rollback(
+    @OpenDoor() door: Door,
+    @Args('input', { type: () => RollbackInput, description: 'Where to.' }) input: RollbackInput,
+  ) {
+    return door.get({ tenant: input.tenant }, (tx) => tx.deployments.rollback(input));
+  }
+
+  @Mutation(() => Deployment, { description: 'Stops every instance; the counts are kept.' })
+  @Requires('app.stop')
+  stopApp(
+    @OpenDoor() door: Door,
+    @Args('input', { type: () => AppInput, description: 'Which app.' }) input: AppInput,
+  ) {
+    return door.get({ tenant: input.tenant }, (tx) => tx.deployments.stop(input.app));
+  }
+
+  @Mutation(() => Deployment, { description: 'Starts a stopped app again.' })
+  @Requires('app.start')
+  startApp(
+    @OpenDoor() door: Door,
+    @Args('input', { type: () => AppInput, description: 'Which app.' }) input: AppInput,
+  ) {
+    return door.get({ tenant: input.tenant }, (tx) => tx.deployments.start(input.app));
+  }
+
+  @Subscription(() => Deployment, {
+    description: 'The deployment now and after each change; completes when it is over.',
+  })
+  @Requires('app.read')
+  deploymentProgress(
+    @OpenDoor() door: Door,
+    @Args('id', { type: () => ID, description: 'Its id.' }) id: string,
+  ) {
+    return this.progress.follow(door, id);
+  }
+}

@@ -1,0 +1,123 @@
+import { ArgsType, Field, ID, Int, ObjectType, registerEnumType } from '@nestjs/graphql';
+import type { InstanceExit as ExitView } from '@bulkhead/protocol';
+import type { InstanceDesired as DesiredName, InstanceState as StateName } from '@bulkhead/tenancy';
+import { PageArguments, connectionOf } from '../graphql/connection.ts';
+import { DateTime } from '../graphql/date-time.ts';
+
+export const InstanceState = {
+  PENDING: 'pending',
+  ASSIGNED: 'assigned',
+  PULLING: 'pulling',
+  STARTING: 'starting',
+  RUNNING: 'running',
+  READY: 'ready',
+  UNREADY: 'unready',
+  BACKOFF: 'backoff',
+  FAILED: 'failed',
+  STOPPING: 'stopping',
+  GONE: 'gone',
+} as const;
+registerEnumType(InstanceState, {
+  name: 'InstanceState',
+  description: 'What was last observed of an instance.',
+  valuesMap: {
+    PENDING: { description: 'Waits for a node with room.' },
+    ASSIGNED: { description: 'Has a node that has not spoken of it yet.' },
+    PULLING: { description: 'Its image is being fetched.' },
+    STARTING: { description: 'Its container is being made.' },
+    RUNNING: { description: 'It runs; its health check has not passed yet.' },
+    READY: { description: 'It runs and its health check passes.' },
+    UNREADY: { description: 'It was ready; its health check fails now.' },
+    BACKOFF: { description: 'It ended and waits for its restart.' },
+    FAILED: { description: 'It cannot start, and waiting does not help.' },
+    STOPPING: { description: 'It is being stopped.' },
+    GONE: { description: 'Nothing of it is left.' },
+  },
+});
+
+export const InstanceDesired = { RUNNING: 'running', DRAINING: 'draining', GONE: 'gone' } as const;
+registerEnumType(InstanceDesired, {
+  name: 'InstanceDesired',
+  description: 'What the platform wants of an instance.',
+  valuesMap: {
+    RUNNING: { description: 'That it runs.' },
+    DRAINING: { description: 'That it finishes its requests; no new ones reach it.' },
+    GONE: { description: 'That it stops.' },
+  },
+});
+
+@ObjectType({ description: 'How a process ended that was not asked to.' })
+export class InstanceExit {
+  @Field(() => String, {
+    description: 'exited, signal, oom, health, start-failed, image-not-found or image-pull-failed.',
+  })
+  reason: string;
+
+  @Field(() => Int, { nullable: true, description: 'Its exit code, when it exited.' })
+  exitCode: number | null;
+
+  @Field(() => String, { nullable: true, description: 'The signal that killed it.' })
+  signal: string | null;
+
+  @Field(() => String, { description: 'One sentence for people.' })
+  message: string;
+
+  @Field(() => [String], { description: 'The last lines that it wrote, newest last.' })
+  lastLines: string[];
+
+  @Field(() => DateTime, { description: 'When.' })
+  at: string;
+}
+
+@ObjectType({ description: 'One copy of one process of one release.' })
+export class Instance {
+  @Field(() => ID, { description: 'Also its host name.' })
+  id: string;
+
+  @Field(() => String, { description: 'Name of the process.' })
+  process: string;
+
+  @Field(() => Int, { description: 'Version of the release.' })
+  release: number;
+
+  @Field(() => InstanceState, { description: 'What was last observed.' })
+  state: StateName;
+
+  @Field(() => InstanceDesired, { description: 'What the platform wants of it.' })
+  desired: DesiredName;
+
+  @Field(() => String, { nullable: true, description: 'One sentence about the state.' })
+  message: string | null;
+
+  @Field(() => Int, { description: 'How often it was started again.' })
+  restarts: number;
+
+  @Field(() => String, {
+    nullable: true,
+    description: "The node's name, for operators; null for others.",
+  })
+  node: string | null;
+
+  @Field(() => DateTime, { description: 'When it was planned.' })
+  createdAt: Date;
+
+  @Field(() => DateTime, { nullable: true, description: 'When it was first ready.' })
+  readyAt: Date | null;
+
+  @Field(() => DateTime, { nullable: true, description: 'When it was gone.' })
+  goneAt: Date | null;
+
+  @Field(() => InstanceExit, {
+    nullable: true,
+    description: 'The last end that was not asked for.',
+  })
+  lastExit: ExitView | null;
+}
+
+export const InstanceConnection = connectionOf(Instance, 'Instance');
+
+@ArgsType()
+export class InstancePageArguments extends PageArguments {
+  @Field(() => Boolean, { nullable: true, description: 'Those that are gone, too.' })
+  includeGone?: boolean | null;
+}

@@ -1,0 +1,26 @@
+import { Inject } from '@nestjs/common';
+import { Args, Query, Resolver, Subscription } from '@nestjs/graphql';
+import { Requires } from '../auth/permissions.ts';
+import { OpenDoor, type Door } from '../graphql/door.ts';
+import { LogArguments, LogLine } from './logs.models.ts';
+import { Logs } from './logs.ts';
+
+@Resolver(() => LogLine)
+export class LogsResolver {
+  constructor(@Inject(Logs) private readonly logs: Logs) {}
+
+  @Query(() => [LogLine], { name: 'logs', description: 'The last lines of an app, oldest first.' })
+  @Requires('log.read')
+  readLogs(@OpenDoor() door: Door, @Args() which: LogArguments) {
+    return this.logs.read(door, which);
+  }
+
+  @Subscription(() => LogLine, {
+    name: 'logs',
+    description: 'The last lines of an app, oldest first, and then each new one.',
+  })
+  @Requires('log.read')
+  followLogs(@OpenDoor() door: Door, @Args() which: LogArguments) {
+    return this.logs.follow(door, which);
+  }
+}

@@ -1,0 +1,5 @@
+import { Module } from '@nestjs/common';
+import { MembersResolver } from './members.resolver.ts';
+
+@Module({ providers: [MembersResolver] })
+export class MembersModule {}

@@ -1,0 +1,25 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Module } from '@nestjs/common';
+import { SETTINGS, type Settings } from '../settings.ts';
+import { RegistryController } from './registry.controller.ts';
+import { RegistryTokens } from './registry-tokens.ts';
+
+async function makeTokens(settings: Settings): Promise<RegistryTokens> {
+  const path = join(settings.keyDir, 'registry-token.key.pem');
+  try {
+    return new RegistryTokens(await readFile(path, 'utf8'));
+  } catch (error) {
+    const reason = (error as NodeJS.ErrnoException).code ?? 'it is no private key';
+    throw new Error(
+      `The API cannot start; the key ${path} (BULKHEAD_KEY_DIR) cannot be read: ${reason}`,
+    );
+  }
+}
+
+@Module({
+  controllers: [RegistryController],
+  providers: [{ provide: RegistryTokens, useFactory: makeTokens, inject: [SETTINGS] }],
+  exports: [RegistryTokens],
+})
+export class RegistryModule {}

@@ -1,0 +1,104 @@
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+
+/** The key of the settings in Nest's container. */
+export const SETTINGS = Symbol('SETTINGS');
+
+const port = z.coerce.number().int().min(0).max(65_535);
+const portOr = (number: number) => port.default(number);
+
+const environment = z
+  .object({
+    DATABASE_URL: z.string().startsWith('postgres').optional(),
+    DATABASE_URL_FILE: z.string().min(1).optional(),
+    NATS_URL: z.string().min(1).default('nats://127.0.0.1:4222'),
+    NATS_CREDS_FILE: z.string().min(1).optional(),
+    BULKHEAD_KEY_DIR: z.string().min(1),
+    API_HOST: z.string().min(1).default('127.0.0.1'),
+    API_PORT: portOr(4000),
+    PLATFORM_DOMAIN: z.string().min(1).default('localhost'),
+    EDGE_PUBLIC_PORT: portOr(8080),
+    REGISTRY_HOST: z
+      .string()
+      .regex(/^[a-z0-9.-]+(:[0-9]+)?$/, 'write it as host:port, without a scheme')
+      .default('127.0.0.1:5000'),
+    REGISTRY_SCHEME: z.enum(['http', 'https']).default('http'),
+    SIGN_UP: z.enum(['open', 'closed']).default('open'),
+    CONTROLLERS: z.enum(['on', 'off']).default('on'),
+    LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
+    /** Most bytes of tenants' logs that JetStream keeps; the oldest go first. */
+    LOGS_MAX_BYTES: z.coerce.number().int().min(1_048_576).default(1_073_741_824),
+  })
+  .refine((env) => env.DATABASE_URL !== undefined || env.DATABASE_URL_FILE !== undefined, {
+    path: ['DATABASE_URL_FILE'],
+    message: 'set it to a file that holds the PostgreSQL URL (or set DATABASE_URL)',
+  });
+
+/** Everything the API is told from outside, checked once at the start. */
+export interface Settings {
+  databaseUrl: string;
+  nats: { url: string; credsFile: string | null };
+  keyDir: string;
+  host: string;
+  port: number;
+  /** Apps live at `<app>.<tenant>.<platformDomain>:<edgePublicPort>`. */
+  platformDomain: string;
+  edgePublicPort: number;
+  registry: { host: string; scheme: 'http' | 'https' };
+  signUpOpen: boolean;
+  controllers: boolean;
+  logLevel: string;
+  logsMaxBytes: number;
+}
+
+/** What is wrong with the environment, one line for each variable; nothing of a value is repeated. */
+export class SettingsError extends Error {}
+
+/** @throws SettingsError naming every variable that is missing or wrong. */
+export function readSettings(env: Readonly<Record<string, string | undefined>>): Settings {
+  const parsed = environment.safeParse(withoutEmpty(env));
+  if (!parsed.success) {
+    const lines = parsed.error.issues.map(({ path, message }) => {
+      const variable = path.join('.');
+      const unset = env[variable] === undefined || env[variable] === '';
+      return `  ${variable}: ${unset && !message.startsWith('set it') ? 'is not set' : message}`;
+    });
+    throw new SettingsError(
+      `The API cannot start; correct these environment variables:\n${lines.join('\n')}`,
+    );
+  }
+  const values = parsed.data;
+  return {
+    databaseUrl:
+      values.DATABASE_URL ?? readSecret('DATABASE_URL_FILE', values.DATABASE_URL_FILE ?? ''),
+    nats: { url: values.NATS_URL, credsFile: values.NATS_CREDS_FILE ?? null },
+    keyDir: values.BULKHEAD_KEY_DIR,
+    host: values.API_HOST,
+    port: values.API_PORT,
+    platformDomain: values.PLATFORM_DOMAIN,
+    edgePublicPort: values.EDGE_PUBLIC_PORT,
+    registry: { host: values.REGISTRY_HOST, scheme: values.REGISTRY_SCHEME },
+    signUpOpen: values.SIGN_UP === 'open',
+    controllers: values.CONTROLLERS === 'on',
+    logLevel: values.LOG_LEVEL,
+    logsMaxBytes: values.LOGS_MAX_BYTES,
+  };
+}
+
+/** An empty variable counts as unset: that is what `FOO=` in a service file means to people. */
+function withoutEmpty(env: Readonly<Record<string, string | undefined>>) {
+  return Object.fromEntries(
+    Object.entries(env).filter(([, value]) => value !== undefined && value !== ''),
+  );
+}
+
+function readSecret(variable: string, path: string): string {
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
+    throw new SettingsError(
+      `The API cannot start; ${variable} names ${path}, which cannot be read (${code})`,
+    );
+  }
+}
