@@ -1,0 +1,76 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { RunningSpec } from '@bulkhead/protocol';
+import type { ContainerRuntime, ContainerStatus } from '@bulkhead/runtime';
+import type { Logger } from 'pino';
+import { goodHealth, probeOf, unknownHealth, type Health } from './health.ts';
+import { runKey, type Instance } from './instance.ts';
+import type { LogShipper } from './log-shipper.ts';
+import { Prober } from './prober.ts';
+
+/** Before the end of a container is waited for again, after the waiting itself failed, ms. */
+const troubleDelay = 2000;
+
+export interface CaretakerOptions {
+  runtime: ContainerRuntime;
+  logs: LogShipper;
+  log: Logger;
+  /** The container ended, or its health changed. */
+  onChange: (instance: Instance) => void;
+}
+
+/** Watches a container that runs: its end, its health, its output. Decides nothing. */
+export class Caretaker {
+  readonly #o: CaretakerOptions;
+
+  constructor(options: CaretakerOptions) {
+    this.#o = options;
+  }
+
+  /** Again does nothing, unless it is another run or another specification. */
+  lookAfter(instance: Instance, desired: RunningSpec, actual: ContainerStatus): void {
+    this.#o.logs.follow(instance.id);
+    if (instance.exitWatch === null) this.#watchExit(instance);
+    const key = runKey(desired, actual.startedAt, actual.pid);
+    if (instance.prober?.key === key) return;
+    instance.prober?.prober.stop();
+    const run = {
+      host: actual.address,
+      startedAt: actual.startedAt?.getTime() ?? Date.now(),
+      // Ready before the agent was restarted is ready now, until a check says otherwise.
+      health: instance.memory.readySince === null ? unknownHealth : goodHealth,
+    };
+    const prober = new Prober(probeOf(desired), run, (health) => {
+      if (health.phase === 'unready' || health.phase === 'failed') {
+        this.#o.logs.say(instance.id, health.message ?? 'its health check fails');
+      }
+      this.#o.onChange(instance);
+    });
+    instance.prober = { key, prober };
+    prober.start();
+  }
+
+  #watchExit(instance: Instance): void {
+    const abort = new AbortController();
+    instance.exitWatch = abort;
+    const ended = () => {
+      if (abort.signal.aborted) return;
+      if (instance.exitWatch === abort) instance.exitWatch = null;
+      this.#o.onChange(instance);
+    };
+    const failed = async (error: unknown) => {
+      if (abort.signal.aborted) return;
+      this.#o.log.warn({ instance: instance.id, err: error }, 'waiting for an exit failed');
+      await delay(troubleDelay, undefined, { ref: false });
+      ended();
+    };
+    void this.#o.runtime.waitExit(instance.id, abort.signal).then(ended, failed);
+  }
+}
+
+/** Of the present run; that of a run which nobody watches yet is what is remembered of it. */
+export function healthOf(instance: Instance): Health {
+  return (
+    instance.prober?.prober.health ??
+    (instance.memory.readySince === null ? unknownHealth : goodHealth)
+  );
+}

@@ -1,0 +1,100 @@
+/** Puts into words, for the tenant, why an instance does not run. */
+import { assertNever, type InstanceExit, type RunningSpec } from '@bulkhead/protocol';
+import { RuntimeError, type ContainerExit } from '@bulkhead/runtime';
+
+/** How a process that ended by itself ended. */
+export function describeExit(
+  exit: ContainerExit,
+  spec: RunningSpec,
+  lastLines: string[],
+): InstanceExit {
+  const { exitCode, signal } = exit;
+  const base = { exitCode, signal, lastLines, at: exit.at.toISOString() };
+  if (exit.oomKilled) {
+    const limit = spec.resources.memoryMiB;
+    const message = `killed because it needed more than its ${limit} MiB of memory: give the process more, or make it need less`;
+    return { ...base, reason: 'oom', message };
+  }
+  if (signal !== null) return { ...base, reason: 'signal', message: `killed by ${signal}` };
+  const message = exitCode === null ? 'ended, nobody knows how' : `exited with code ${exitCode}`;
+  return { ...base, reason: 'exited', message };
+}
+
+/** A container that we ended because its check kept failing; `why` comes from the check. */
+export function describeHealthStop(
+  exit: ContainerExit | null,
+  why: string | null,
+  lastLines: string[],
+  now: Date,
+): InstanceExit {
+  return {
+    reason: 'health',
+    exitCode: exit?.exitCode ?? null,
+    signal: exit?.signal ?? null,
+    message: why ?? 'its health check kept failing',
+    lastLines,
+    at: (exit?.at ?? now).toISOString(),
+  };
+}
+
+export function describeVanished(now: Date): InstanceExit {
+  return {
+    reason: 'exited',
+    exitCode: null,
+    signal: null,
+    message: 'its container was gone: the host restarted, or somebody removed it',
+    lastLines: [],
+    at: now.toISOString(),
+  };
+}
+
+export interface StartFailure {
+  exit: InstanceExit;
+  /** Trying again soon does not help, somebody must change something. */
+  hopeless: boolean;
+  /** The image could not be had. */
+  isImage: boolean;
+}
+
+export function describeStartFailure(error: unknown, now: Date): StartFailure {
+  const { reason, hopeless, message } = classify(error);
+  const at = now.toISOString();
+  const exit = { reason, exitCode: null, signal: null, message, lastLines: [], at };
+  const isImage = error instanceof RuntimeError && error.reason.startsWith('image-');
+  return { exit, hopeless, isImage };
+}
+
+function classify(error: unknown): {
+  reason: InstanceExit['reason'];
+  hopeless: boolean;
+  message: string;
+} {
+  if (error instanceof SealedEnvError) {
+    return { reason: 'start-failed', hopeless: true, message: error.message };
+  }
+  if (!(error instanceof RuntimeError)) {
+    // Its text may hold host paths; it is in the agent's own log.
+    return { reason: 'start-failed', hopeless: false, message: 'the node could not start it' };
+  }
+  const { message } = error;
+  switch (error.reason) {
+    case 'image-not-found':
+    case 'image-unauthorised':
+      return { reason: 'image-not-found', hopeless: true, message };
+    case 'image-pull-failed':
+      return { reason: 'image-pull-failed', hopeless: false, message };
+    case 'no-command':
+    case 'command-not-found':
+      return { reason: 'start-failed', hopeless: true, message };
+    case 'out-of-addresses':
+    case 'start-failed':
+      return { reason: 'start-failed', hopeless: false, message };
+    default:
+      return assertNever(error.reason);
+  }
+}
+
+/** The config in a specification cannot be opened on this node. */
+export class SealedEnvError extends Error {
+  override readonly name = 'SealedEnvError';
+}

@@ -1,0 +1,154 @@
+import type { NodeFacts } from '@bulkhead/protocol';
+import type {
+  ContainerExit,
+  ContainerLogLine,
+  ContainerRuntime,
+  ContainerSpec,
+  ContainerStatus,
+  RuntimeError,
+} from '@bulkhead/runtime';
+
+interface FakeContainer {
+  spec: ContainerSpec;
+  status: ContainerStatus;
+  onExit: Set<(exit: ContainerExit) => void>;
+}
+
+/**
+ * A host in memory, for specs: it keeps the contract of ContainerRuntime and outlives the agents
+ * that use it, as real containers do. `calls` counts what was asked of it.
+ */
+export class FakeRuntime implements ContainerRuntime {
+  readonly containers = new Map<string, FakeContainer>();
+  readonly logs = new Map<string, ContainerLogLine[]>();
+  readonly calls = { start: 0, stop: 0, remove: 0, ensureImage: 0 };
+  readonly images = new Set<string>();
+  /** Digest -> why it cannot be pulled. */
+  readonly brokenImages = new Map<string, RuntimeError>();
+  /** Instance -> why it cannot be started. */
+  readonly brokenStarts = new Map<string, Error>();
+  /** Written by the process before `start` returns; a negative exit code means that it lives. */
+  behaviour: (spec: ContainerSpec) => { lines: string[]; exitCode: number } = () => ({
+    lines: [],
+    exitCode: -1,
+  });
+  #pid = 1000;
+  readonly #watchers = new Map<string, Set<() => void>>();
+
+  async reconcile(): Promise<void> {}
+
+  async ensureImage({ digest }: { digest: string }): Promise<void> {
+    this.calls.ensureImage += 1;
+    const broken = this.brokenImages.get(digest);
+    if (broken !== undefined) throw broken;
+    this.images.add(digest);
+  }
+
+  async listImages(): Promise<string[]> {
+    return [...this.images];
+  }
+
+  async start(spec: ContainerSpec): Promise<ContainerStatus> {
+    const present = this.containers.get(spec.id);
+    if (present?.status.state === 'running') return present.status;
+    this.calls.start += 1;
+    const broken = this.brokenStarts.get(spec.id);
+    if (broken !== undefined) throw broken;
+    this.#pid += 1;
+    const status: ContainerStatus = {
+      id: spec.id,
+      tenantId: spec.tenantId,
+      state: 'running',
+      pid: this.#pid,
+      address: '127.0.0.1',
+      startedAt: new Date(),
+      exit: null,
+    };
+    this.containers.set(spec.id, { spec, status, onExit: new Set() });
+    const { lines, exitCode } = this.behaviour(spec);
+    for (const line of lines) this.write(spec.id, line);
+    if (exitCode >= 0) this.exit(spec.id, { exitCode });
+    return status;
+  }
+
+  async find(id: string): Promise<ContainerStatus | null> {
+    return this.containers.get(id)?.status ?? null;
+  }
+
+  async list(): Promise<ContainerStatus[]> {
+    return [...this.containers.values()].map((container) => container.status);
+  }
+
+  waitExit(id: string, signal: AbortSignal): Promise<ContainerExit> {
+    return new Promise((resolve, reject) => {
+      const container = this.containers.get(id);
+      if (container === undefined) return reject(new Error(`no container ${id}`));
+      if (container.status.exit !== null) return resolve(container.status.exit);
+      container.onExit.add(resolve);
+      signal.addEventListener('abort', () => container.onExit.delete(resolve));
+    });
+  }
+
+  async stop(id: string): Promise<void> {
+    this.calls.stop += 1;
+    this.exit(id, { exitCode: 0 });
+  }
+
+  async remove(id: string): Promise<void> {
+    this.calls.remove += 1;
+    this.exit(id, { signal: 'SIGKILL' });
+    this.containers.delete(id);
+    this.logs.delete(id);
+  }
+
+  async readLogs(
+    id: string,
+    cursor: string | null,
+    limit: number,
+  ): Promise<{ lines: ContainerLogLine[]; cursor: string }> {
+    if (!this.containers.has(id)) throw new Error(`no container ${id}`);
+    const from = Number(cursor ?? 0);
+    const lines = (this.logs.get(id) ?? []).slice(from, from + limit);
+    return { lines, cursor: String(from + lines.length) };
+  }
+
+  watchLogs(id: string, onChange: () => void): () => void {
+    const watchers = this.#watchers.get(id) ?? new Set();
+    this.#watchers.set(id, watchers.add(onChange));
+    return () => watchers.delete(onChange);
+  }
+
+  async facts(): Promise<NodeFacts> {
+    return {
+      hostname: 'fake',
+      kernel: '6.18',
+      os: 'Debian 12',
+      cgroup: 'v2',
+      crun: '1.8.1',
+      conmon: '2.1.6',
+      diskLimit: 'none',
+    };
+  }
+
+  async destroy(): Promise<void> {
+    for (const id of [...this.containers.keys()]) await this.remove(id);
+  }
+
+  /** The process writes a line. */
+  write(id: string, text: string, at = new Date()): void {
+    const lines = this.logs.get(id) ?? [];
+    lines.push({ at, stream: 'stdout', text });
+    this.logs.set(id, lines);
+    for (const onChange of this.#watchers.get(id) ?? []) onChange();
+  }
+
+  /** The process ends. */
+  exit(id: string, how: Partial<ContainerExit>): void {
+    const container = this.containers.get(id);
+    if (container === undefined || container.status.state === 'stopped') return;
+    const exit = { exitCode: null, signal: null, oomKilled: false, at: new Date(), ...how };
+    container.status = { ...container.status, state: 'stopped', pid: null, exit };
+    for (const onExit of container.onExit) onExit(exit);
+    container.onExit.clear();
+  }
+}

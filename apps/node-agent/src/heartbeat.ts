@@ -1,0 +1,91 @@
+import { statfs } from 'node:fs/promises';
+import { availableParallelism, totalmem } from 'node:os';
+import { subjects, type Heartbeat, type NodeCapacity, type NodeFacts } from '@bulkhead/protocol';
+import type { ContainerRuntime } from '@bulkhead/runtime';
+import type { Logger } from 'pino';
+import type { Bus } from './bus.ts';
+import type { Settings } from './settings.ts';
+
+const everyMs = 2000;
+/** Images are listed anew after this many heartbeats. */
+const imagesEvery = 10;
+const mostImages = 200;
+const mebibyte = 1024 * 1024;
+
+/** What the host can give to instances: what it has, less what the host itself needs. */
+export async function measureCapacity(settings: Settings): Promise<NodeCapacity> {
+  // Inside a limited cgroup the limit is the memory there is; 0 means no limit.
+  const limit = process.constrainedMemory();
+  const memory = Math.floor(Math.min(totalmem(), limit > 0 ? limit : Infinity) / mebibyte);
+  const reserve = Math.min(1024, Math.floor(memory / 10));
+  const disk = await statfs(settings.NODE_DIR);
+  const diskMiB = Math.floor((disk.blocks * disk.bsize * 0.9) / mebibyte);
+  return {
+    cpuMillis: settings.AGENT_CPU_MILLIS ?? availableParallelism() * 1000,
+    memoryMiB: settings.AGENT_MEMORY_MIB ?? memory - reserve,
+    diskMiB: settings.AGENT_DISK_MIB ?? diskMiB,
+    maxInstances: settings.AGENT_MAX_INSTANCES,
+  };
+}
+
+export interface HeartbeatOptions {
+  node: string;
+  version: string;
+  capacity: NodeCapacity;
+  facts: NodeFacts;
+  bus: Bus;
+  runtime: ContainerRuntime;
+  /** Instances that this node holds. */
+  countInstances: () => number;
+  log: Logger;
+}
+
+/** Tells the fleet every two seconds that this node lives and what it has. */
+export class HeartbeatSender {
+  readonly #options: HeartbeatOptions;
+  #timer: NodeJS.Timeout | null = null;
+  #images: string[] = [];
+  #sent = 0;
+
+  constructor(options: HeartbeatOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    this.#timer = setInterval(() => void this.beat(), everyMs);
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+  }
+
+  /** Sends one now. */
+  async beat(): Promise<void> {
+    const { bus, node } = this.#options;
+    if (!bus.connected) return;
+    if (this.#sent % imagesEvery === 0) await this.#listImages();
+    this.#sent += 1;
+    bus.publish(subjects.heartbeat(node), JSON.stringify(this.#message(new Date())));
+  }
+
+  #message(now: Date): Heartbeat {
+    const { version, capacity, facts, countInstances } = this.#options;
+    return {
+      v: 1,
+      at: now.toISOString(),
+      agentVersion: version,
+      capacity,
+      facts,
+      instances: countInstances(),
+      images: this.#images,
+    };
+  }
+
+  async #listImages(): Promise<void> {
+    try {
+      this.#images = (await this.#options.runtime.listImages()).slice(0, mostImages);
+    } catch (error) {
+      this.#options.log.warn({ err: error }, 'the images could not be listed');
+    }
+  }
+}

@@ -1,0 +1,154 @@
+import { instanceExit, type InstanceExit } from '@bulkhead/protocol';
+import { z } from 'zod';
+
+/** Why the agent itself ends a container. */
+export type StopReason = 'gone' | 'replaced' | 'health';
+
+/**
+ * What the agent remembers of an instance between two looks at it, kept on disk so that a restarted
+ * agent neither forgets a back-off nor takes a ready instance out of service. Never the truth about
+ * containers: that is asked of the runtime each time.
+ */
+export const instanceMemory = z.object({
+  /** Generation that the failures below belong to; a new one starts with a clean slate. */
+  generation: z.number().int(),
+  /** Fingerprint of what the present container was made from; null: there should be none. */
+  made: z.string().nullable(),
+  /** The start of that container came to its end; without that, its absence is no loss. */
+  started: z.boolean(),
+  /** Just before that container was started, ms since 1970: its lines are not older. */
+  madeAt: z.number(),
+  /** Set before the agent ends the container, so that its end is not taken for a crash. */
+  stopping: z.enum(['gone', 'replaced', 'health']).nullable(),
+  /** Failed starts and crashes in a row. */
+  failures: z.number().int(),
+  restarts: z.number().int(),
+  /** Not to be started before this, ms since 1970. */
+  retryAt: z.number().nullable(),
+  /** It cannot start and waiting does not help. */
+  hopeless: z.boolean(),
+  exit: instanceExit.nullable(),
+  /** Since when the present run has been ready, ms since 1970. */
+  readySince: z.number().nullable(),
+  /** Proven gone. */
+  removed: z.boolean(),
+});
+export type InstanceMemory = z.infer<typeof instanceMemory>;
+
+export const freshMemory: InstanceMemory = {
+  generation: 0,
+  made: null,
+  started: false,
+  madeAt: 0,
+  stopping: null,
+  failures: 0,
+  restarts: 0,
+  retryAt: null,
+  hopeless: false,
+  exit: null,
+  readySince: null,
+  removed: false,
+};
+
+/** Times in ms. */
+export interface RestartPolicy {
+  firstDelay: number;
+  longestDelay: number;
+  /** Ready for this long, and the failures before are forgiven. */
+  healthyAfter: number;
+  /** Between tries of what cannot start: an image may be pushed later. */
+  hopelessDelay: number;
+}
+
+export const defaultRestartPolicy: RestartPolicy = {
+  firstDelay: 1000,
+  longestDelay: 60_000,
+  healthyAfter: 60_000,
+  hopelessDelay: 60_000,
+};
+
+/** 1 s, 2 s, 4 s ... up to the longest; `failures` counts from 1. */
+export function backoffDelay(failures: number, policy: RestartPolicy): number {
+  return Math.min(policy.longestDelay, policy.firstDelay * 2 ** Math.min(failures - 1, 30));
+}
+
+export function onNewGeneration(memory: InstanceMemory, generation: number): InstanceMemory {
+  return { ...memory, generation, failures: 0, retryAt: null, hopeless: false, removed: false };
+}
+
+export function onStarting(
+  memory: InstanceMemory,
+  fingerprint: string,
+  now: number,
+): InstanceMemory {
+  const fresh = { started: false, stopping: null, readySince: null, removed: false };
+  return { ...memory, ...fresh, made: fingerprint, madeAt: now };
+}
+
+export function onStarted(memory: InstanceMemory): InstanceMemory {
+  return { ...memory, started: true };
+}
+
+export function onStopping(memory: InstanceMemory, why: StopReason): InstanceMemory {
+  return { ...memory, stopping: why };
+}
+
+export function onReady(memory: InstanceMemory, now: number): InstanceMemory {
+  return { ...memory, readySince: now, exit: null, hopeless: false };
+}
+
+/** We ended it to put another in its place. */
+export function onReplaced(memory: InstanceMemory): InstanceMemory {
+  return { ...memory, made: null, stopping: null, readySince: null, retryAt: null };
+}
+
+/** The process ended without being asked to, or we ended it because its health check failed. */
+export function onCrash(
+  memory: InstanceMemory,
+  exit: InstanceExit,
+  now: number,
+  policy: RestartPolicy,
+): InstanceMemory {
+  const wasHealthy = memory.readySince !== null && now - memory.readySince >= policy.healthyAfter;
+  const failures = wasHealthy ? 1 : memory.failures + 1;
+  return {
+    ...memory,
+    made: null,
+    stopping: null,
+    readySince: null,
+    exit,
+    failures,
+    restarts: memory.restarts + 1,
+    retryAt: now + backoffDelay(failures, policy),
+  };
+}
+
+/** The container was gone when we looked: the host restarted. No fault of the app's, so no back-off. */
+export function onVanished(memory: InstanceMemory, exit: InstanceExit): InstanceMemory {
+  const ended = { made: null, stopping: null, readySince: null, retryAt: null };
+  return { ...memory, ...ended, exit, restarts: memory.restarts + 1 };
+}
+
+export function onStartFailed(
+  memory: InstanceMemory,
+  failure: { exit: InstanceExit; hopeless: boolean },
+  now: number,
+  policy: RestartPolicy,
+): InstanceMemory {
+  const failures = memory.failures + 1;
+  const delay = failure.hopeless ? policy.hopelessDelay : backoffDelay(failures, policy);
+  return {
+    ...memory,
+    made: null,
+    stopping: null,
+    readySince: null,
+    exit: failure.exit,
+    failures,
+    hopeless: failure.hopeless,
+    retryAt: now + delay,
+  };
+}
+
+export function onRemoved(memory: InstanceMemory): InstanceMemory {
+  return { ...memory, made: null, stopping: null, readySince: null, retryAt: null, removed: true };
+}

@@ -1,0 +1,127 @@
+import { createServer, type Server } from 'node:http';
+import { reportedStates, type ReportedState } from '@bulkhead/protocol';
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+
+/** What the gauges are read from at each scrape. */
+export interface AgentGauges {
+  states(): Iterable<ReportedState>;
+  reportsPending(): number;
+  natsConnected(): boolean;
+}
+
+/** The agent's numbers, in Prometheus' words. */
+export class AgentMetrics {
+  readonly registry = new Registry();
+  readonly starts: Counter<'outcome'>;
+  readonly startSeconds: Histogram;
+  readonly restarts: Counter;
+  readonly specsRefused: Counter<'why'>;
+  readonly logLinesShipped: Counter;
+  readonly logLinesDropped: Counter;
+
+  constructor() {
+    const registers = [this.registry];
+    this.starts = new Counter({
+      name: 'bulkhead_agent_starts_total',
+      help: 'Containers started, by outcome.',
+      labelNames: ['outcome'],
+      registers,
+    });
+    this.startSeconds = new Histogram({
+      name: 'bulkhead_agent_start_seconds',
+      help: 'From the decision to start to the process running, image present.',
+      buckets: [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+      registers,
+    });
+    this.restarts = new Counter({
+      name: 'bulkhead_agent_restarts_total',
+      help: 'Ends of containers that nobody asked for.',
+      registers,
+    });
+    this.specsRefused = new Counter({
+      name: 'bulkhead_agent_specs_refused_total',
+      help: 'Desired states that were not taken: of an older generation, or malformed.',
+      labelNames: ['why'],
+      registers,
+    });
+    this.logLinesShipped = new Counter({
+      name: 'bulkhead_agent_log_lines_shipped_total',
+      help: 'Log lines acknowledged by JetStream.',
+      registers,
+    });
+    this.logLinesDropped = new Counter({
+      name: 'bulkhead_agent_log_lines_dropped_total',
+      help: 'Log lines dropped by the rate limit.',
+      registers,
+    });
+    // The default looks at the event loop a hundred times a second, most of what an idle agent costs.
+    collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: 250 });
+  }
+
+  /** Adds the numbers that are looked up when somebody asks. */
+  observe(gauges: AgentGauges): void {
+    const registers = [this.registry];
+    new Gauge({
+      name: 'bulkhead_agent_instances',
+      help: 'Instances by the state last reported.',
+      labelNames: ['state'],
+      registers,
+      collect() {
+        const counts = new Map<ReportedState, number>(reportedStates.map((state) => [state, 0]));
+        for (const state of gauges.states()) counts.set(state, (counts.get(state) ?? 0) + 1);
+        for (const [state, count] of counts) this.set({ state }, count);
+      },
+    });
+    new Gauge({
+      name: 'bulkhead_agent_reports_pending',
+      help: 'Instances whose latest state has not been acknowledged.',
+      registers,
+      collect() {
+        this.set(gauges.reportsPending());
+      },
+    });
+    new Gauge({
+      name: 'bulkhead_agent_nats_connected',
+      help: '1 while connected to NATS.',
+      registers,
+      collect() {
+        this.set(gauges.natsConnected() ? 1 : 0);
+      },
+    });
+  }
+}
+
+export interface AgentHealth {
+  status: 'starting' | 'ok';
+  node: string;
+  nats: 'connected' | 'away';
+  instances: number;
+  reportsPending: number;
+}
+
+/** Serves /metrics and /healthz on loopback. The agent is well without NATS: it goes on with what it knows. */
+export async function serveMetrics(
+  port: number,
+  metrics: AgentMetrics,
+  health: () => AgentHealth,
+): Promise<Server> {
+  const server = createServer((request, response) => {
+    if (request.url === '/metrics') {
+      metrics.registry.metrics().then(
+        (text) => response.setHeader('content-type', metrics.registry.contentType).end(text),
+        () => response.writeHead(500).end(),
+      );
+    } else if (request.url === '/healthz') {
+      const state = health();
+      response.writeHead(state.status === 'ok' ? 200 : 503, { 'content-type': 'application/json' });
+      response.end(JSON.stringify(state));
+    } else {
+      response.writeHead(404).end();
+    }
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, '127.0.0.1', resolve);
+  });
+  return server;
+}

@@ -1,0 +1,239 @@
+import type { InstanceSpec } from '@bulkhead/protocol';
+import type { ContainerStatus } from '@bulkhead/runtime';
+import fc from 'fast-check';
+import { describe as group, expect, test } from 'vitest';
+import { goodHealth, unknownHealth, type Health } from './health.ts';
+import * as memory from './memory.ts';
+import { freshMemory, type InstanceMemory } from './memory.ts';
+import { describe, planStep, type InstanceView, type Step } from './plan.ts';
+import { gone, running } from './spec-fixtures.ts';
+
+const now = 1_000_000;
+const failedHealth: Health = { phase: 'failed', failures: 3, message: 'GET / answered 500' };
+const exit = {
+  reason: 'exited' as const,
+  exitCode: 1,
+  signal: null,
+  message: 'exited with code 1',
+  lastLines: ['boom'],
+  at: '2026-01-01T00:00:00.000Z',
+};
+
+function container(state: ContainerStatus['state']): ContainerStatus {
+  const stopped = { exitCode: 1, signal: null, oomKilled: false, at: new Date(now) };
+  return {
+    id: 'iaaaaaaaaaaaa',
+    tenantId: 't',
+    state,
+    pid: state === 'running' ? 7 : null,
+    address: '10.201.0.2',
+    startedAt: new Date(now - 5000),
+    exit: state === 'stopped' ? stopped : null,
+  };
+}
+
+function view(over: Partial<Omit<InstanceView, 'memory'>> & { memory?: Partial<InstanceMemory> }) {
+  const desired = over.desired ?? running();
+  return {
+    actual: null,
+    health: unknownHealth,
+    fingerprint: 'f',
+    ...over,
+    desired,
+    memory: { ...freshMemory, generation: desired.generation, ...over.memory },
+  };
+}
+
+group('the next step', () => {
+  const cases: [string, Parameters<typeof view>[0], Step][] = [
+    ['nothing there: start', {}, { do: 'start' }],
+    [
+      'created only: start',
+      { actual: container('created'), memory: { made: 'f' } },
+      { do: 'start' },
+    ],
+    ['a new generation is taken first', { memory: { generation: 0 } }, { do: 'take-generation' }],
+    ['runs as desired', { actual: container('running'), memory: { made: 'f' } }, { do: 'settled' }],
+    ['runs, memory lost: adopt', { actual: container('running') }, { do: 'adopt' }],
+    [
+      'runs as something else: stop',
+      { actual: container('running'), memory: { made: 'other' } },
+      { do: 'stop', why: 'replaced', graceSeconds: 10 },
+    ],
+    [
+      'config that cannot be opened ends nothing',
+      { actual: container('running'), memory: { made: 'other' }, fingerprint: null },
+      { do: 'settled' },
+    ],
+    [
+      'ill: stop',
+      { actual: container('running'), memory: { made: 'f' }, health: failedHealth },
+      { do: 'stop', why: 'health', graceSeconds: 10 },
+    ],
+    [
+      'an agent died while stopping: stop again',
+      { actual: container('running'), memory: { made: 'f', stopping: 'health' } },
+      { do: 'stop', why: 'health', graceSeconds: 10 },
+    ],
+    [
+      'ready for the first time: note it',
+      { actual: container('running'), memory: { made: 'f' }, health: goodHealth },
+      { do: 'note-ready' },
+    ],
+    ['ended: note it', { actual: container('stopped'), memory: { made: 'f' } }, { do: 'note-end' }],
+    ['vanished: note it', { memory: { made: 'f', started: true } }, { do: 'note-end' }],
+    ['an agent died before it had started it: start', { memory: { made: 'f' } }, { do: 'start' }],
+    [
+      'backing off: wait',
+      { actual: container('stopped'), memory: { retryAt: now + 1 } },
+      { do: 'wait', until: now + 1 },
+    ],
+    [
+      'backed off: start',
+      { actual: container('stopped'), memory: { retryAt: now } },
+      { do: 'start' },
+    ],
+    [
+      'unwanted and running: stop',
+      { desired: gone(), actual: container('running') },
+      { do: 'stop', why: 'gone', graceSeconds: 10 },
+    ],
+    [
+      'unwanted and stopped: remove',
+      { desired: gone(), actual: container('stopped') },
+      { do: 'remove' },
+    ],
+    ['unwanted and unseen: remove all the same', { desired: gone() }, { do: 'remove' }],
+    ['removed: done', { desired: gone(), memory: { removed: true } }, { do: 'settled' }],
+  ];
+  test.each(cases)('%s', (_, given, step) => {
+    expect(planStep(view(given), now)).toEqual(step);
+  });
+});
+
+group('the report', () => {
+  const cases: [string, Parameters<typeof view>[0], string, string | null][] = [
+    ['not started yet', {}, 'starting', null],
+    ['running', { actual: container('running') }, 'running', null],
+    ['ready', { actual: container('running'), health: goodHealth }, 'ready', null],
+    [
+      'about to be restarted',
+      { actual: container('running'), health: failedHealth },
+      'unready',
+      'GET / answered 500',
+    ],
+    ['crashed', { memory: { exit } }, 'backoff', 'exited with code 1'],
+    ['cannot start', { memory: { exit, hopeless: true } }, 'failed', 'exited with code 1'],
+    ['going', { desired: gone(), actual: container('running') }, 'stopping', null],
+    ['gone', { desired: gone(), memory: { removed: true } }, 'gone', null],
+  ];
+  test.each(cases)('%s', (_, given, state, message) => {
+    expect(describe(view(given), null)).toMatchObject({ state, message });
+  });
+
+  test('has an address only while a process with a port runs', () => {
+    const address = (given: Parameters<typeof view>[0]) => describe(view(given), null).address;
+    expect(address({ actual: container('running') })).toEqual({ host: '10.201.0.2', port: 8080 });
+    expect(address({ actual: container('stopped') })).toBeNull();
+    expect(address({ actual: container('running'), desired: running({ port: null }) })).toBeNull();
+  });
+});
+
+group('whatever the agent finds', () => {
+  const anyMemory: fc.Arbitrary<InstanceMemory> = fc.record({
+    generation: fc.constantFrom(0, 1, 2),
+    made: fc.constantFrom(null, 'f', 'other'),
+    started: fc.boolean(),
+    madeAt: fc.constant(0),
+    stopping: fc.constantFrom(null, 'gone' as const, 'replaced' as const, 'health' as const),
+    failures: fc.nat(20),
+    restarts: fc.nat(20),
+    retryAt: fc.option(fc.integer({ min: now - 10_000, max: now + 10_000 })),
+    hopeless: fc.boolean(),
+    exit: fc.constantFrom(null, exit),
+    readySince: fc.constantFrom(null, now - 1000),
+    removed: fc.boolean(),
+  });
+  const anyView: fc.Arbitrary<InstanceView> = fc.record({
+    desired: fc.constantFrom<InstanceSpec>(running(), gone(), running({ generation: 2 })),
+    actual: fc
+      .constantFrom(null, 'created', 'running', 'stopped')
+      .map((s) => (s === null ? null : container(s))),
+    memory: anyMemory,
+    health: fc.constantFrom(unknownHealth, goodHealth, failedHealth),
+    fingerprint: fc.constantFrom('f', null),
+  });
+
+  test('only what is wanted gone is removed, and what is wanted gone is never started', () => {
+    fc.assert(
+      fc.property(anyView, (found) => {
+        const step = planStep(found, now);
+        if (step.do === 'remove') expect(found.desired.desired).toBe('gone');
+        if (step.do === 'start') expect(found.desired.desired).toBe('running');
+        if (step.do === 'wait') expect(step.until).toBeGreaterThan(now);
+      }),
+    );
+  });
+
+  test('a few steps lead to rest, and at rest the plan is empty', () => {
+    fc.assert(
+      fc.property(anyView, (found) => {
+        let world = { view: found, now };
+        for (let steps = 0; steps < 12; steps += 1) {
+          const step = planStep(world.view, world.now);
+          if (step.do === 'settled') {
+            const wanted = world.view.desired.desired === 'running' ? 'running' : undefined;
+            expect(world.view.actual?.state).toBe(wanted);
+            return;
+          }
+          world = perform(world, step);
+        }
+        throw new Error('no rest');
+      }),
+    );
+  });
+});
+
+/** What a host on which everything succeeds makes of a step. */
+function perform(world: { view: InstanceView; now: number }, step: Step) {
+  const { view: before } = world;
+  const after = (over: Partial<InstanceView>, later = world.now) => ({
+    view: { ...before, ...over },
+    now: later,
+  });
+  const policy = memory.defaultRestartPolicy;
+  switch (step.do) {
+    case 'settled':
+      return world;
+    case 'wait':
+      return after({}, step.until);
+    case 'take-generation':
+      return after({ memory: memory.onNewGeneration(before.memory, before.desired.generation) });
+    case 'adopt':
+      return after({
+        memory: memory.onStarted(memory.onStarting(before.memory, 'f', world.now)),
+      });
+    case 'note-ready':
+      return after({ memory: memory.onReady(before.memory, world.now) });
+    case 'note-end':
+      return after({
+        memory:
+          before.memory.stopping === 'replaced'
+            ? memory.onReplaced(before.memory)
+            : memory.onCrash(before.memory, exit, world.now, policy),
+      });
+    case 'start':
+      return after({
+        actual: container('running'),
+        health: unknownHealth,
+        memory: memory.onStarting(before.memory, 'f', world.now),
+      });
+    case 'stop':
+      return after({
+        actual: container('stopped'),
+        memory: memory.onStopping(before.memory, step.why),
+      });
+    case 'remove':
+      return after({ actual: null, memory: memory.onRemoved(before.memory) });
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * Decides what an instance needs next. Pure: desired state, what the runtime found and what the
+ * agent remembers go in, one step comes out; the reconciler does it and asks again until the answer
+ * is `settled` or `wait`. There is no other path: a start, a crash, a restart of the agent and a
+ * changed specification all come through here.
+ */
+import { assertNever, type InstanceReport, type InstanceSpec } from '@bulkhead/protocol';
+import type { ContainerStatus } from '@bulkhead/runtime';
+import type { Health } from './health.ts';
+import type { InstanceMemory, StopReason } from './memory.ts';
+
+export interface InstanceView {
+  desired: InstanceSpec;
+  /** Null: the runtime has nothing under this id. */
+  actual: ContainerStatus | null;
+  memory: InstanceMemory;
+  /** Of the present run. */
+  health: Health;
+  /** Of the desired specification; null when its config cannot be opened here. */
+  fingerprint: string | null;
+}
+
+export type Step =
+  /** Nothing to do until something happens. */
+  | { do: 'settled' }
+  /** Nothing to do before `until`, ms since 1970. */
+  | { do: 'wait'; until: number }
+  /** Take the failures of the generation before as forgiven. */
+  | { do: 'take-generation' }
+  /** A container of which nothing is remembered runs already: it is taken for the desired one. */
+  | { do: 'adopt' }
+  | { do: 'note-ready' }
+  | { do: 'note-end' }
+  | { do: 'start' }
+  | { do: 'stop'; why: StopReason; graceSeconds: number }
+  | { do: 'remove' };
+
+export function planStep(view: InstanceView, now: number): Step {
+  const { desired, actual, memory } = view;
+  if (memory.generation !== desired.generation) return { do: 'take-generation' };
+  switch (desired.desired) {
+    case 'gone':
+      return planGone(desired.graceSeconds, actual, memory);
+    case 'running':
+      if (actual?.state === 'running') return planRunning(view, desired.graceSeconds);
+      return planAbsent(actual, memory, now);
+    default:
+      return assertNever(desired);
+  }
+}
+
+function planGone(
+  graceSeconds: number,
+  actual: ContainerStatus | null,
+  memory: InstanceMemory,
+): Step {
+  if (actual?.state === 'running') return { do: 'stop', why: 'gone', graceSeconds };
+  // Removed even when nothing is found: it is idempotent and takes leftovers that `find` cannot see.
+  if (actual !== null || !memory.removed) return { do: 'remove' };
+  return { do: 'settled' };
+}
+
+function planRunning(view: InstanceView, graceSeconds: number): Step {
+  const { memory, health, fingerprint } = view;
+  // An agent before this one decided to end it and did not come to it.
+  if (memory.stopping !== null) return { do: 'stop', why: memory.stopping, graceSeconds };
+  if (memory.made === null) return { do: 'adopt' };
+  // A config that cannot be opened here is no reason to end what runs.
+  if (fingerprint !== null && memory.made !== fingerprint) {
+    return { do: 'stop', why: 'replaced', graceSeconds };
+  }
+  if (health.phase === 'failed') return { do: 'stop', why: 'health', graceSeconds };
+  if (health.phase === 'ready' && memory.readySince === null) return { do: 'note-ready' };
+  return { do: 'settled' };
+}
+
+function planAbsent(actual: ContainerStatus | null, memory: InstanceMemory, now: number): Step {
+  // Neither `created` nor a start that was never finished is an end: an agent died at it, and it is repeated.
+  const ended = actual === null ? memory.started : actual.state === 'stopped';
+  if (memory.made !== null && ended) return { do: 'note-end' };
+  if (memory.retryAt !== null && memory.retryAt > now) return { do: 'wait', until: memory.retryAt };
+  return { do: 'start' };
+}
+
+/** What the reconciler is in the middle of. */
+export type Activity = 'pulling' | 'starting' | 'restarting' | null;
+
+/** What the control plane is told of an instance; `seq` and `at` are added when it is sent. */
+export type ReportContent = Omit<InstanceReport, 'v' | 'seq' | 'at'>;
+
+export function describe(view: InstanceView, activity: Activity): ReportContent {
+  const { desired, actual, memory } = view;
+  const port = desired.desired === 'running' ? desired.port : null;
+  return {
+    instance: desired.instance,
+    generation: desired.generation,
+    ...describeState(view, activity),
+    address: actual?.state === 'running' && port !== null ? { host: actual.address, port } : null,
+    restarts: memory.restarts,
+    exit: memory.exit,
+  };
+}
+
+function describeState(
+  { desired, actual, memory, health }: InstanceView,
+  activity: Activity,
+): Pick<ReportContent, 'state' | 'message'> {
+  if (desired.desired === 'gone') {
+    const gone = memory.removed && actual === null;
+    return { state: gone ? 'gone' : 'stopping', message: null };
+  }
+  // Not `stopping`: that is for what does not come back.
+  if (activity === 'restarting') return { state: 'unready', message: health.message };
+  if (activity !== null) return { state: activity, message: null };
+  if (actual?.state === 'running') {
+    switch (health.phase) {
+      case 'waiting':
+        return { state: 'running', message: health.message };
+      case 'ready':
+        return { state: 'ready', message: health.message };
+      case 'unready':
+      case 'failed':
+        return { state: 'unready', message: health.message };
+      default:
+        return assertNever(health.phase);
+    }
+  }
+  if (memory.exit === null) return { state: 'starting', message: null };
+  return { state: memory.hopeless ? 'failed' : 'backoff', message: memory.exit.message };
+}

@@ -1,0 +1,167 @@
+import { get } from 'node:http';
+import { connect } from 'node:net';
+import { assertNever } from '@bulkhead/protocol';
+import { judge, nextProbeIn, type Health, type Probe, type ProbeResult } from './health.ts';
+
+/** The time that a bare "does it listen" may take, ms. */
+const listenTimeoutMs = 2000;
+
+/** Watches the health of one run of one instance until it is stopped. */
+export class Prober {
+  readonly #probe: Probe;
+  readonly #host: string;
+  readonly #startedAt: number;
+  readonly #onChange: (health: Health) => void;
+  #health: Health;
+  #probesMade = 0;
+  #timer: NodeJS.Timeout | null = null;
+  #stopped = false;
+
+  /** `startedAt` in ms since 1970; `health` is where it stands, for a run that an earlier agent watched. */
+  constructor(
+    probe: Probe,
+    run: { host: string; startedAt: number; health: Health },
+    onChange: (health: Health) => void,
+  ) {
+    this.#probe = probe;
+    this.#host = run.host;
+    this.#startedAt = run.startedAt;
+    this.#health = run.health;
+    this.#onChange = onChange;
+  }
+
+  get health(): Health {
+    return this.#health;
+  }
+
+  start(): void {
+    if (this.#probe.kind === 'runs') {
+      if (this.#health.phase === 'ready') return;
+      const left = this.#startedAt + this.#probe.forMs - Date.now();
+      this.#timer = setTimeout(() => this.#take({ ok: true }), Math.max(0, left));
+    } else if (this.#probe.kind === 'check' || this.#health.phase !== 'ready') {
+      void this.#run();
+    }
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+  }
+
+  async #run(): Promise<void> {
+    const result = await runProbe(this.#probe, this.#host);
+    if (this.#stopped) return;
+    this.#probesMade += 1;
+    this.#take(result);
+    // `failed` ends the run; the next one gets a prober of its own.
+    if (this.#stopped || this.#health.phase === 'failed') return;
+    const delay = nextProbeIn(this.#probe, this.#health, this.#probesMade);
+    if (delay !== null) this.#timer = setTimeout(() => void this.#run(), delay);
+  }
+
+  #take(result: ProbeResult): void {
+    const before = this.#health;
+    this.#health = judge(this.#probe, before, result, Date.now() - this.#startedAt);
+    if (before.phase !== this.#health.phase || before.message !== this.#health.message) {
+      this.#onChange(this.#health);
+    }
+  }
+}
+
+async function runProbe(probe: Probe, host: string): Promise<ProbeResult> {
+  switch (probe.kind) {
+    case 'runs':
+      return { ok: true };
+    case 'listens':
+      return probeTcp(host, probe.port, listenTimeoutMs);
+    case 'check': {
+      const timeout = probe.check.timeoutSeconds * 1000;
+      return probe.check.kind === 'tcp'
+        ? probeTcp(host, probe.port, timeout)
+        : probeHttp(host, probe.port, probe.check.path, timeout);
+    }
+    default:
+      return assertNever(probe);
+  }
+}
+
+function describeFailure(error: Error, port: number, timeoutMs: number): string {
+  const code = (error as NodeJS.ErrnoException).code;
+  switch (code) {
+    case 'ECONNREFUSED':
+      return `nothing listens on port ${port}: the process must listen on 0.0.0.0 and the port in PORT`;
+    case 'ETIMEDOUT':
+      return `no answer on port ${port} within ${timeoutMs / 1000} s`;
+    case 'ECONNRESET':
+      return `the connection to port ${port} was closed without an answer`;
+    default:
+      return `cannot be reached on port ${port}${code === undefined ? '' : ` (${code})`}`;
+  }
+}
+
+function timedOut(): Error {
+  return Object.assign(new Error('timed out'), { code: 'ETIMEDOUT' });
+}
+
+/** Whether a TCP connection opens. */
+export function probeTcp(host: string, port: number, timeoutMs: number): Promise<ProbeResult> {
+  return new Promise((resolve) => {
+    const socket = connect({ host, port });
+    const timer = setTimeout(() => socket.destroy(timedOut()), timeoutMs);
+    const end = (result: ProbeResult) => {
+      clearTimeout(timer);
+      resolve(result);
+      socket.destroy();
+    };
+    socket.once('connect', () => end({ ok: true }));
+    socket.on('error', (error) => end({ ok: false, why: describeFailure(error, port, timeoutMs) }));
+  });
+}
+
+/** Whether GET answers with 2xx or 3xx. The body is not read: it comes from a tenant. */
+export function probeHttp(
+  host: string,
+  port: number,
+  path: string,
+  timeoutMs: number,
+): Promise<ProbeResult> {
+  return new Promise((resolve) => {
+    // Percent-encodes what a tenant may have written as it is; node:http throws on a bare space.
+    const url = new URL(`http://${host}:${port}${path}`);
+    const request = get({
+      host,
+      port,
+      path: url.pathname + url.search,
+      agent: false,
+      maxHeaderSize: 16_384,
+      headers: { 'user-agent': 'bulkhead-health', connection: 'close' },
+    });
+    // One deadline over connecting, sending and waiting: a trickle of headers must not extend it.
+    const timer = setTimeout(() => request.destroy(timedOut()), timeoutMs);
+    const end = (result: ProbeResult) => {
+      clearTimeout(timer);
+      resolve(result);
+      request.destroy();
+    };
+    request.once('response', (response) => {
+      const status = response.statusCode ?? 0;
+      response.on('error', () => undefined);
+      end(
+        status >= 200 && status < 400
+          ? { ok: true }
+          : { ok: false, why: `GET ${path} answered ${status}` },
+      );
+    });
+    request.on('error', (error) => {
+      const code = (error as NodeJS.ErrnoException).code;
+      const what =
+        code === 'ETIMEDOUT'
+          ? `GET ${path} had no answer within ${timeoutMs / 1000} s`
+          : code?.startsWith('HPE_')
+            ? `GET ${path} was not answered in HTTP`
+            : describeFailure(error, port, timeoutMs);
+      end({ ok: false, why: what });
+    });
+  });
+}

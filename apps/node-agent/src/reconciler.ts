@@ -1,0 +1,372 @@
+/**
+ * Makes what runs equal what should run. Every cause (a new specification, an exit, a health
+ * verdict, a timer, a restarted agent) is a nudge; the work is always the same: reread desired and
+ * actual, plan one step, do it, report, until nothing is left to do.
+ */
+import {
+  assertNever,
+  type InstanceExit,
+  type InstanceSpec,
+  type RunningSpec,
+} from '@bulkhead/protocol';
+import type { ContainerRuntime, ContainerStatus } from '@bulkhead/runtime';
+import type { Logger } from 'pino';
+import { Caretaker, healthOf } from './caretaker.ts';
+import { containerSpec, fingerprintOf } from './container-spec.ts';
+import type { DesiredStore } from './desired-store.ts';
+import {
+  describeExit,
+  describeHealthStop,
+  describeStartFailure,
+  describeVanished,
+} from './exits.ts';
+import type { JsonFolder } from './files.ts';
+import type { NodeIdentity } from './identity.ts';
+import { newInstance, release, type Instance } from './instance.ts';
+import type { LogShipper } from './log-shipper.ts';
+import * as memory from './memory.ts';
+import type { InstanceMemory, RestartPolicy, StopReason } from './memory.ts';
+import type { AgentMetrics } from './metrics.ts';
+import type { RestartPacer } from './pacer.ts';
+import { describe, planStep, type Activity, type InstanceView } from './plan.ts';
+import type { Reporter } from './reporter.ts';
+import { KeyedQueue, Semaphore } from './work-queue.ts';
+
+/** Starts and removals at once: each keeps a core busy for some milliseconds. */
+const workAtOnce = 8;
+const pullsAtOnce = 4;
+/** More steps than any way to rest has; more means that two rules disagree. */
+const mostSteps = 20;
+/** After an unexpected failure of a step, ms. */
+const troubleDelay = 2000;
+/** Time for the last log lines of an instance that goes, ms. */
+const lastLogsMs = 5_000;
+
+export interface ReconcilerOptions {
+  identity: NodeIdentity;
+  runtime: ContainerRuntime;
+  desired: DesiredStore;
+  memories: JsonFolder<InstanceMemory>;
+  reporter: Reporter;
+  logs: LogShipper;
+  metrics: AgentMetrics;
+  policy: RestartPolicy;
+  pacer: RestartPacer;
+  log: Logger;
+}
+
+export class Reconciler {
+  readonly #o: ReconcilerOptions;
+  readonly #instances = new Map<string, Instance>();
+  readonly #queue: KeyedQueue;
+  readonly #caretaker: Caretaker;
+  readonly #work = new Semaphore(workAtOnce);
+  readonly #pulls = new Semaphore(pullsAtOnce);
+  /** Digests known to be here, so that only a real pull is reported as one. */
+  readonly #images = new Set<string>();
+  #stopped = false;
+
+  constructor(options: ReconcilerOptions) {
+    this.#o = options;
+    this.#queue = new KeyedQueue((id) => this.#converge(id));
+    const { runtime, logs, log } = options;
+    const onChange = (instance: Instance) => this.nudge(instance.id);
+    this.#caretaker = new Caretaker({ runtime, logs, log, onChange });
+  }
+
+  /** Takes over what the agent before this one remembered; the runtime must be ready. */
+  async load(): Promise<void> {
+    const memories = await this.#o.memories.load(
+      (value) => memory.instanceMemory.parse(value),
+      (id, error) =>
+        this.#o.log.warn({ instance: id, err: error }, 'the memory of an instance is unreadable'),
+    );
+    for (const [id, found] of memories) this.#instances.set(id, newInstance(id, found));
+    for (const digest of await this.#o.runtime.listImages()) this.#images.add(digest);
+  }
+
+  /** Something about this instance may have changed. */
+  nudge(id: string): void {
+    this.#queue.nudge(id);
+  }
+
+  /** Stops looking after the containers, and leaves them running. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    for (const instance of this.#instances.values()) release(instance);
+    await this.#queue.stop();
+    for (const instance of this.#instances.values()) release(instance);
+    await this.#o.memories.flush();
+  }
+
+  /** Drops all that is known of an instance which is gone for good. */
+  async forget(id: string): Promise<void> {
+    const instance = this.#instances.get(id);
+    if (instance !== undefined) release(instance);
+    this.#instances.delete(id);
+    this.#o.reporter.forget(id);
+    await this.#o.memories.put(id, null);
+    await this.#o.desired.forget(id);
+  }
+
+  async #converge(id: string): Promise<void> {
+    let instance = this.#instances.get(id);
+    if (instance === undefined) {
+      if (this.#o.desired.get(id) === undefined) return;
+      instance = newInstance(id, undefined);
+      this.#instances.set(id, instance);
+    }
+    try {
+      for (let steps = 0; steps < mostSteps && !this.#stopped; steps += 1) {
+        if (!(await this.#step(instance))) return;
+      }
+      if (!this.#stopped) throw new Error('no rest was reached');
+    } catch (error) {
+      this.#o.log.error(
+        { instance: id, err: error },
+        'an instance could not be brought to its state',
+      );
+      instance.activity = null;
+      this.#wakeAt(instance, Date.now() + troubleDelay);
+    }
+  }
+
+  /** One round; false when the instance has come to rest. */
+  async #step(instance: Instance): Promise<boolean> {
+    const desired = this.#o.desired.get(instance.id);
+    if (desired === undefined) return false;
+    const view = await this.#view(instance, desired);
+    const now = Date.now();
+    const step = planStep(view, now);
+    switch (step.do) {
+      case 'settled':
+        if (desired.desired === 'running' && view.actual !== null && !this.#stopped) {
+          this.#caretaker.lookAfter(instance, desired, view.actual);
+        }
+        this.#report(instance, desired, view.actual);
+        return false;
+      case 'wait':
+        this.#wakeAt(instance, step.until);
+        this.#report(instance, desired, view.actual);
+        return false;
+      case 'take-generation':
+        await this.#remember(instance, memory.onNewGeneration(instance.memory, desired.generation));
+        return true;
+      case 'adopt': {
+        const made = view.fingerprint ?? 'unknown';
+        const starting = memory.onStarting(instance.memory, made, now);
+        await this.#remember(instance, memory.onStarted(starting));
+        return true;
+      }
+      case 'note-ready':
+        await this.#remember(instance, memory.onReady(instance.memory, now));
+        return true;
+      case 'note-end':
+        if (desired.desired === 'running') await this.#noteEnd(instance, desired, view.actual);
+        return true;
+      case 'start':
+        if (desired.desired === 'running') await this.#start(instance, desired);
+        return true;
+      case 'stop':
+        await this.#stop(instance, desired, view.actual, step.why, step.graceSeconds);
+        return true;
+      case 'remove':
+        await this.#remove(instance, desired);
+        return true;
+      default:
+        return assertNever(step);
+    }
+  }
+
+  async #view(instance: Instance, desired: InstanceSpec): Promise<InstanceView> {
+    if (desired.desired === 'running') this.#trackLogs(desired);
+    const actual = await this.#o.runtime.find(instance.id);
+    const fingerprint =
+      desired.desired === 'running' && actual?.state === 'running'
+        ? await this.#fingerprint(instance, desired)
+        : null;
+    return { desired, actual, memory: instance.memory, health: healthOf(instance), fingerprint };
+  }
+
+  async #fingerprint(instance: Instance, desired: RunningSpec): Promise<string | null> {
+    const known = instance.fingerprint;
+    if (known?.generation === desired.generation) return known.value;
+    const value = await containerSpec(desired, this.#o.identity).then(
+      (spec) => fingerprintOf(spec, this.#o.identity),
+      () => null,
+    );
+    instance.fingerprint = { generation: desired.generation, value };
+    return value;
+  }
+
+  async #start(instance: Instance, desired: RunningSpec): Promise<void> {
+    const { runtime, identity, metrics, logs, policy } = this.#o;
+    try {
+      const spec = await containerSpec(desired, identity);
+      await this.#ensureImage(instance, desired);
+      // A pull takes its time, and something else may be wanted by now.
+      if (this.#o.desired.get(instance.id) !== desired) return;
+      await this.#work.run(async () => {
+        this.#during(instance, desired, 'starting');
+        const began = new Date();
+        const made = fingerprintOf(spec, identity);
+        // Before the container is there: an agent that dies in between must know its start for its own.
+        await this.#remember(instance, memory.onStarting(instance.memory, made, began.getTime()));
+        logs.say(desired.instance, `starting ${desired.process} of v${desired.release}`, began);
+        const endTimer = metrics.startSeconds.startTimer();
+        await runtime.start(spec);
+        endTimer();
+        await this.#remember(instance, memory.onStarted(instance.memory));
+      });
+      metrics.starts.inc({ outcome: 'started' });
+    } catch (error) {
+      const now = new Date();
+      metrics.starts.inc({ outcome: 'failed' });
+      const failure = describeStartFailure(error, now);
+      if (failure.isImage) this.#images.delete(desired.image.digest);
+      this.#o.log.warn({ instance: instance.id, err: error }, 'an instance could not be started');
+      logs.say(desired.instance, `could not be started: ${failure.exit.message}`);
+      const after = memory.onStartFailed(instance.memory, failure, now.getTime(), policy);
+      await this.#remember(instance, after);
+    } finally {
+      instance.activity = null;
+    }
+  }
+
+  async #ensureImage(instance: Instance, desired: RunningSpec): Promise<void> {
+    const { digest, repository } = desired.image;
+    const ensure = () => this.#o.runtime.ensureImage({ repository, digest });
+    if (this.#images.has(digest)) {
+      await ensure();
+    } else {
+      this.#during(instance, desired, 'pulling');
+      await this.#pulls.run(ensure);
+      this.#images.add(digest);
+    }
+  }
+
+  async #noteEnd(
+    instance: Instance,
+    desired: RunningSpec,
+    actual: ContainerStatus | null,
+  ): Promise<void> {
+    const before = instance.memory;
+    const health = healthOf(instance);
+    const now = new Date();
+    release(instance);
+    this.#o.logs.unfollow(instance.id);
+    if (before.stopping === 'replaced' || before.stopping === 'gone') {
+      await this.#remember(instance, memory.onReplaced(before));
+    } else if (before.stopping === 'health') {
+      const lines = await this.#lastLines(instance);
+      const end = describeHealthStop(actual?.exit ?? null, health.message, lines, now);
+      await this.#noteCrash(instance, end, now);
+    } else if (actual?.exit != null) {
+      const lines = await this.#lastLines(instance);
+      await this.#noteCrash(instance, describeExit(actual.exit, desired, lines), now);
+    } else {
+      const after = memory.onVanished(before, describeVanished(now));
+      await this.#remember(instance, this.#paced(after, now.getTime()));
+    }
+  }
+
+  async #noteCrash(instance: Instance, end: InstanceExit, now: Date): Promise<void> {
+    this.#o.metrics.restarts.inc();
+    const after = memory.onCrash(instance.memory, end, now.getTime(), this.#o.policy);
+    const paced = this.#paced(after, now.getTime());
+    const seconds = Math.ceil(((paced.retryAt ?? 0) - now.getTime()) / 1000);
+    this.#o.logs.say(instance.id, `${end.message}; starts again in ${seconds} s`);
+    await this.#remember(instance, paced);
+  }
+
+  async #lastLines(instance: Instance): Promise<string[]> {
+    try {
+      return await this.#o.logs.lastLines(instance.id, new Date(instance.memory.madeAt));
+    } catch (error) {
+      this.#o.log.warn({ instance: instance.id, err: error }, 'the last lines could not be read');
+      return [];
+    }
+  }
+
+  #paced(after: InstanceMemory, now: number): InstanceMemory {
+    return { ...after, retryAt: this.#o.pacer.reserve(after.retryAt ?? now) };
+  }
+
+  async #stop(
+    instance: Instance,
+    desired: InstanceSpec,
+    actual: ContainerStatus | null,
+    why: StopReason,
+    graceSeconds: number,
+  ): Promise<void> {
+    if (instance.memory.stopping !== why) {
+      await this.#remember(instance, memory.onStopping(instance.memory, why));
+    }
+    if (why !== 'health') this.#o.logs.say(instance.id, 'stopping');
+    instance.activity = 'restarting';
+    try {
+      this.#report(instance, desired, actual);
+      // Not among the bounded work: it is mostly waiting for the process to end.
+      await this.#o.runtime.stop(instance.id, graceSeconds);
+    } finally {
+      instance.activity = null;
+    }
+  }
+
+  async #remove(instance: Instance, desired: InstanceSpec): Promise<void> {
+    const { logs, runtime } = this.#o;
+    release(instance);
+    this.#report(instance, desired, null);
+    await logs.finish(instance.id, lastLogsMs);
+    await this.#work.run(() => runtime.remove(instance.id));
+    await this.#remember(instance, memory.onRemoved(instance.memory));
+  }
+
+  /** Says what is being done now. */
+  #during(instance: Instance, desired: InstanceSpec, activity: Activity): void {
+    instance.activity = activity;
+    this.#report(instance, desired, null);
+  }
+
+  #report(instance: Instance, desired: InstanceSpec, actual: ContainerStatus | null): void {
+    const view = {
+      desired,
+      actual,
+      memory: instance.memory,
+      health: healthOf(instance),
+      fingerprint: null,
+    };
+    this.#o.reporter.report(describe(view, instance.activity));
+  }
+
+  /** What cannot be written is still known: a full disk must not keep anything from being stopped. */
+  async #remember(instance: Instance, after: InstanceMemory): Promise<void> {
+    instance.memory = after;
+    await this.#o.memories.put(instance.id, after).catch((error: unknown) => {
+      this.#o.log.error(
+        { instance: instance.id, err: error },
+        'cannot write to the state directory',
+      );
+    });
+  }
+
+  #wakeAt(instance: Instance, at: number): void {
+    if (instance.wake !== null) clearTimeout(instance.wake);
+    if (this.#stopped) return;
+    instance.wake = setTimeout(
+      () => {
+        instance.wake = null;
+        this.nudge(instance.id);
+      },
+      Math.max(0, at - Date.now()),
+    );
+  }
+
+  #trackLogs(desired: RunningSpec): void {
+    this.#o.logs.track(desired.instance, {
+      tenantId: desired.tenant.id,
+      appId: desired.app.id,
+      process: desired.process,
+    });
+  }
+}

@@ -1,0 +1,37 @@
+import { z } from 'zod';
+
+const port = z.coerce.number().int().min(1).max(65_535);
+const optionalNumber = z.coerce.number().int().positive().optional();
+
+/** What the agent is told from outside; everything secret lies in files under NODE_DIR. */
+const settingsSchema = z.object({
+  /** State of this agent, absolute; holds node.json, the sealing key and the credentials. */
+  NODE_DIR: z.string().startsWith('/', 'must be an absolute path'),
+  NATS_URL: z.string().default('nats://127.0.0.1:4222'),
+  /** Registry reached by plain http, as host:port. */
+  REGISTRY_HOST: z.string().default('127.0.0.1:5000'),
+  AGENT_METRICS_PORT: port.default(4100),
+  AGENT_NETWORK: z.string().default('10.201.0.0/16'),
+  AGENT_CGROUP: z.string().default('bulkhead'),
+  AGENT_NFT_TABLE: z.string().default('bulkhead'),
+  AGENT_VETH_PREFIX: z.string().min(1).max(4).default('bh'),
+  AGENT_ID_BASE: z.coerce.number().int().multipleOf(65_536).default(1_048_576),
+  AGENT_MAX_INSTANCES: z.coerce.number().int().min(0).default(1500),
+  /** Instead of what the host has: two agents on one machine share it out. */
+  AGENT_CPU_MILLIS: optionalNumber,
+  AGENT_MEMORY_MIB: optionalNumber,
+  AGENT_DISK_MIB: optionalNumber,
+  /** Log bytes per second and at once that an instance may write; what is more is dropped and counted. */
+  AGENT_LOG_RATE_BYTES: z.coerce.number().int().positive().default(65_536),
+  AGENT_LOG_BURST_BYTES: z.coerce.number().int().positive().default(262_144),
+  LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
+});
+export type Settings = z.infer<typeof settingsSchema>;
+
+/** Throws an Error that names every variable that is wrong. */
+export function readSettings(env: Readonly<Record<string, string | undefined>>): Settings {
+  const result = settingsSchema.safeParse(env);
+  if (result.success) return result.data;
+  const problems = result.error.issues.map((i) => `  ${i.path.join('.')}: ${i.message}`).join('\n');
+  throw new Error(`The agent cannot start, its environment is wrong:\n${problems}`);
+}
