@@ -1,0 +1,40 @@
+import { describe, expect, it } from 'vitest';
+import { parseMap, parseServers, parseStat, parseStructure } from './actual.ts';
+
+// Answers of HAProxy 2.6.12.
+const state = `1
+# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state srv_agent_state bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord srv_use_ssl srv_check_port srv_check_addr srv_agent_addr srv_agent_port
+2 b0 1 s1 127.0.0.1 2 0 1 1 0 1 0 1 6 0 0 0 - 15501 - 0 0 - - 0
+2 b0 2 s2 127.0.0.1 2 8 1 1 0 1 0 1 6 0 0 0 - 15502 - 0 0 - - 0
+3 b1 1 s1 fd00::1 0 1 1 1 0 8 2 0 14 0 0 0 - 80 - 0 0 - - 0`;
+
+describe('what HAProxy answers', () => {
+  it('tells servers, their address and mode', () => {
+    expect(parseServers(state)).toEqual(
+      new Map([
+        [
+          'b0',
+          [
+            { name: 's1', address: '127.0.0.1:15501', mode: 'ready' },
+            { name: 's2', address: '127.0.0.1:15502', mode: 'drain' },
+          ],
+        ],
+        ['b1', [{ name: 's1', address: '[fd00::1]:80', mode: 'maint' }]],
+      ]),
+    );
+    expect(() => parseServers("Can't find backend.")).toThrow(/Can't find backend/);
+  });
+
+  it('tells the map, the structure and counters', () => {
+    expect(parseMap('0x55ff118f7e80 foo b0\n0x55ff1304f220 bar starting')).toEqual(
+      new Map([
+        ['foo', 'b0'],
+        ['bar', 'starting'],
+      ]),
+    );
+    expect(parseMap('')).toEqual(new Map());
+    expect(parseStructure('proc.structure: type=str value=<abc-64>')).toBe('abc-64');
+    expect(parseStructure('Variable not found.')).toBe('');
+    expect(parseStat('# pxname,svname,scur,\nb0,s1,3,')[0]?.get('scur')).toBe('3');
+  });
+});

@@ -1,0 +1,80 @@
+/** What a HAProxy worker says it has: parsers of its runtime API's tables. */
+export interface ActualServer {
+  readonly name: string;
+  /** As in `serverAddress`. */
+  readonly address: string;
+  /** ready: gets requests; drain: no new ones; maint: none, free for another backend. */
+  readonly mode: 'ready' | 'drain' | 'maint';
+}
+
+export interface ActualWorker {
+  readonly map: ReadonlyMap<string, string>;
+  /** Backend name -> servers. A backend without servers may be missing. */
+  readonly servers: ReadonlyMap<string, readonly ActualServer[]>;
+}
+
+/** `get var proc.structure`; empty when the configuration is not ours. */
+export const parseStructure = (text: string): string => /value=<([^>]*)>/.exec(text)?.[1] ?? '';
+
+/** `show map <file>`: `0x55ff118f7e80 host value`. */
+export function parseMap(text: string): Map<string, string> {
+  const map = new Map<string, string>();
+  for (const line of text.split('\n')) {
+    const [, host, value] = line.split(' ');
+    if (host !== undefined && value !== undefined) map.set(host, value);
+  }
+  return map;
+}
+
+// Bits of srv_admin_state, from HAProxy's management guide: forced, inherited and configured.
+const maintBits = 0x01 | 0x02 | 0x04 | 0x20 | 0x40;
+const drainBits = 0x08 | 0x10;
+
+/** `show servers state [backend]`, version 1 of its format. */
+export function parseServers(text: string): Map<string, ActualServer[]> {
+  const backends = new Map<string, ActualServer[]>();
+  const [version, header, ...lines] = text.split('\n');
+  if (version?.trim() !== '1' || header === undefined) {
+    throw new Error(`HAProxy's "show servers state" answered: ${text.slice(0, 200)}`);
+  }
+  const names = header.replace(/^# /, '').split(' ');
+  const column = (name: string) => {
+    const index = names.indexOf(name);
+    if (index < 0) throw new Error(`HAProxy's "show servers state" has no column ${name}`);
+    return index;
+  };
+  const [backend, server, addr, port, admin] = [
+    column('be_name'),
+    column('srv_name'),
+    column('srv_addr'),
+    column('srv_port'),
+    column('srv_admin_state'),
+  ];
+  for (const line of lines) {
+    const fields = line.split(' ');
+    const name = fields[backend];
+    const host = fields[addr];
+    if (name === undefined || host === undefined) continue;
+    const state = Number(fields[admin]);
+    const list = backends.get(name) ?? [];
+    list.push({
+      name: fields[server] ?? '',
+      address: host.includes(':') ? `[${host}]:${fields[port]}` : `${host}:${fields[port]}`,
+      mode: state & maintBits ? 'maint' : state & drainBits ? 'drain' : 'ready',
+    });
+    backends.set(name, list);
+  }
+  return backends;
+}
+
+/** `show stat`: one object per line, by column name. */
+export function parseStat(text: string): ReadonlyMap<string, string>[] {
+  const [header, ...lines] = text.split('\n');
+  const names = (header ?? '').replace(/^# /, '').split(',');
+  return lines
+    .filter((line) => line !== '')
+    .map((line) => {
+      const fields = line.split(',');
+      return new Map(names.map((name, index) => [name, fields[index] ?? '']));
+    });
+}

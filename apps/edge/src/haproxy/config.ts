@@ -1,0 +1,174 @@
+import { createHash } from 'node:crypto';
+import { chmodSync, mkdirSync } from 'node:fs';
+import { isIPv6 } from 'node:net';
+import { join } from 'node:path';
+import type { RouteBackend } from '@bulkhead/protocol';
+import { gatewayPages, hostPages, htmlOf, jsonOf, type ErrorPage } from '../pages.ts';
+import { edgeFiles, type EdgeSettings } from '../settings.ts';
+import { writeAtomically } from '../store.ts';
+import { backendName, type RouteTable } from '../table.ts';
+
+/**
+ * HAProxy's files: always complete, so that a HAProxy that starts at any moment serves the last
+ * table. What changes while it runs goes through its runtime API; only another structure (this
+ * template, the settings, the number of spare backends) takes a reload.
+ */
+export interface HaproxyFiles {
+  readonly config: string;
+  readonly map: string;
+  /** Equal in two configurations that differ in routes alone; readable from a running HAProxy. */
+  readonly structure: string;
+}
+
+export type ConfigSettings = Pick<EdgeSettings, 'dir' | 'bind' | 'haproxyUser'>;
+
+export function renderFiles(table: RouteTable, settings: ConfigSettings): HaproxyFiles {
+  const fixed = renderFixed(settings);
+  const hash = createHash('sha256').update(fixed).digest('hex').slice(0, 16);
+  const structure = `${hash}-${table.capacity}`;
+  const servers = new Map<number, readonly RouteBackend[]>();
+  const map: string[] = [];
+  for (const host of table.hosts()) {
+    const { destination, slot, backends } = table.find(host);
+    if (destination !== null) map.push(`${host} ${destination}\n`);
+    if (slot !== null) servers.set(slot, backends);
+  }
+  const backends: string[] = [];
+  for (let slot = 0; slot < table.capacity; slot += 1) {
+    backends.push(`backend ${backendName(slot)}\n`);
+    servers.get(slot)?.forEach((backend, index) => {
+      backends.push(`  server s${index + 1} ${serverAddress(backend)} ${serverOptions}\n`);
+    });
+  }
+  const config = `global\n  set-var-fmt proc.structure "${structure}"\n${fixed}\n${backends.join('')}`;
+  return { config, map: map.join(''), structure };
+}
+
+/** Writes what does not change with the routes. */
+export function writeFixedFiles(dir: string): void {
+  const files = edgeFiles(dir);
+  for (const each of [dir, files.pages]) mkdirSync(each, { recursive: true, mode: 0o700 });
+  mkdirSync(files.jail, { recursive: true });
+  chmodSync(files.jail, 0o755);
+  for (const page of Object.values(hostPages)) {
+    writeAtomically(pageFile(dir, page, 'html'), htmlOf(page), { durable: false });
+    writeAtomically(pageFile(dir, page, 'json'), jsonOf(page), { durable: false });
+  }
+  for (const page of Object.values(gatewayPages)) {
+    writeAtomically(pageFile(dir, page, 'html'), htmlOf(page), { durable: false });
+  }
+}
+
+export function writeHaproxyFiles(dir: string, files: HaproxyFiles): void {
+  const paths = edgeFiles(dir);
+  writeAtomically(paths.map, files.map, { durable: false });
+  writeAtomically(paths.config, files.config, { durable: false });
+}
+
+/** As HAProxy writes and reads it. */
+export const serverAddress = ({ host, port }: { host: string; port: number }): string =>
+  isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
+
+/**
+ * The agent knows an instance's health; these checks are for what it cannot tell us in time, a dead
+ * node above all. They are rare while all is well (a check wakes an idle app), and the first failed
+ * connection makes them quick: two failures, half a second apart, take a server out.
+ */
+export const serverOptions =
+  'check inter 30s fastinter 500ms downinter 500ms rise 1 fall 2 observe layer4 error-limit 1 on-error sudden-death';
+
+/** In the jail, so that a worker in its chroot reaches it. */
+const handoverSocket = 'handover.sock';
+
+const pageFile = (dir: string, page: ErrorPage, kind: 'html' | 'json') =>
+  join(edgeFiles(dir).pages, `${page.code}.${kind}`);
+
+function renderFixed({ dir, bind, haproxyUser }: ConfigSettings): string {
+  const files = edgeFiles(dir);
+  const identity = haproxyUser === null ? [] : [`  user ${haproxyUser}`, `  chroot ${files.jail}`];
+  return `  log stdout format raw local0 info
+${identity.map((line) => `${line}\n`).join('')}\
+  # maxconn follows from the file limit of the process, up to this.
+  fd-hard-limit 65536
+  # What a reload leaves behind (tunnels, slow downloads) ends after this.
+  hard-stop-after 30m
+  mworker-max-reloads 20
+
+defaults
+  mode http
+  log global
+  option dontlognull
+  # Idle client connections outlive a reload until their next answer: closing them would lose requests.
+  option idle-close-on-response
+  # X_Forwarded_For is X-Forwarded-For to many a framework.
+  option http-restrict-req-hdr-names delete
+  option redispatch 1
+  retries 3
+  # Other methods than those of disable-l7-retry below: only when no connection came about.
+  retry-on conn-failure empty-response
+  http-reuse safe
+  balance roundrobin
+  timeout connect 2s
+  timeout http-request 10s
+  timeout http-keep-alive 60s
+  timeout client 120s
+  timeout client-fin 30s
+  timeout server 120s
+  timeout server-fin 30s
+  timeout tunnel 1h
+  timeout queue 5s
+${Object.values(gatewayPages)
+  .map((page) => `  http-error status ${page.status} ${pageReply(dir, page, 'html')}\n`)
+  .join('')}
+frontend edge
+  bind ${bind}
+  bind unix@${join(files.jail, handoverSocket)} accept-proxy mode 600${haproxyUser === null ? '' : ` user ${haproxyUser}`}
+  log-format "%tr %ci %[var(txn.host)] %HM %HPO %HV %ST %B %Ta ms to %si:%sp id %[var(txn.id)] %tsc"
+  acl websocket req.hdr(upgrade) -i websocket
+  acl json req.hdr(accept) -m sub -i application/json
+  acl html req.hdr(accept) -m sub -i text/html
+  http-request set-var(txn.id) uuid()
+  http-request set-var(txn.host) req.hdr(host),host_only,lower
+  http-request set-var(txn.dest) var(txn.host),map_str(${files.map},none)
+  # After a reload: requests on connections that the old worker kept go to the new one, whose table is right.
+  http-request set-var(txn.dest) str(handover) if { stopping }
+  # A fragment has no business in a request, and servers disagree on what it means.
+  http-request deny deny_status 400 if { url -m sub '#' }
+${Object.entries(hostPages)
+  .flatMap(([destination, page]) => {
+    const reply = (kind: 'html' | 'json') =>
+      `  http-request return status ${page.status} ${pageReply(dir, page, kind)}`;
+    const match = `{ var(txn.dest) -m str ${destination} }`;
+    return [`${reply('json')} if ${match} json !html\n`, `${reply('html')} if ${match}\n`];
+  })
+  .join('')}\
+  # What says who the client is comes from here alone.
+  http-request del-header Forwarded
+  http-request del-header X-Real-IP
+  http-request del-header X-Forwarded- -m beg
+  http-request set-header X-Forwarded-For %[src]
+  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Host %[req.hdr(host)]
+  http-request set-header X-Forwarded-Port %[dst_port]
+  http-request set-header X-Request-Id %[var(txn.id)]
+  http-response set-header X-Request-Id %[var(txn.id)]
+  # Connection names headers for the next hop to drop (ours among them), Upgrade may ask for h2c.
+  http-request del-header Upgrade if !websocket
+  http-request del-header Connection if !websocket
+  http-request set-header Connection upgrade if websocket
+  http-request del-header Proxy
+  http-request del-header Proxy-Connection
+  http-request disable-l7-retry if !{ method GET HEAD OPTIONS }
+  use_backend %[var(txn.dest)]
+
+backend handover
+  http-reuse never
+  server successor unix@${haproxyUser === null ? join(files.jail, handoverSocket) : `/${handoverSocket}`} send-proxy-v2
+`;
+}
+
+function pageReply(dir: string, page: ErrorPage, kind: 'html' | 'json'): string {
+  const type = kind === 'html' ? '"text/html; charset=utf-8"' : 'application/json';
+  const retry = page.retryAfter === null ? '' : ` hdr Retry-After ${page.retryAfter}`;
+  return `content-type ${type} file ${pageFile(dir, page, kind)} hdr Cache-Control no-store hdr X-Bulkhead-Error ${page.code}${retry}`;
+}

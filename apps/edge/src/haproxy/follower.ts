@@ -1,0 +1,276 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import { edgeFiles } from '../settings.ts';
+import { backendName, type HostTarget, type RouteTable } from '../table.ts';
+import {
+  renderFiles,
+  writeHaproxyFiles,
+  type ConfigSettings,
+  type HaproxyFiles,
+} from './config.ts';
+import { HaproxyDown, HaproxyMaster } from './master.ts';
+import { planStrays, planWorker } from './plan.ts';
+import type { OldWorker } from './old-worker.ts';
+import { leavingServers } from './worker.ts';
+import { HaproxyWorkers, type CurrentWorker } from './workers.ts';
+
+export interface FollowerOptions {
+  table: RouteTable;
+  settings: ConfigSettings & { drainMs: number };
+  log: Logger;
+  /** HAProxy serves the host by this revision and nothing is left on what the revision took away. */
+  onSettled(host: string, revision: number | null): void;
+  /** The table changed and is about to be applied: what HAProxy serves must never be newer than the disk. */
+  save(): void;
+}
+
+/** Comparing everything with what HAProxy says, ms. */
+const fullEveryMs = 10_000;
+/** Looking whether it is still the same HAProxy, ms. */
+const lookEveryMs = 1000;
+
+/**
+ * Makes HAProxy equal the route table: files first, then the worker over the runtime API, a reload
+ * when the structure is another. One pass at a time; a change during a pass is for the
+ * next. A pass that fails is repeated, and nothing is settled meanwhile.
+ */
+export class HaproxyFollower {
+  readonly counts = { reloads: 0, failures: 0, healed: 0 };
+  readonly #options: FollowerOptions;
+  readonly #files: ReturnType<typeof edgeFiles>;
+  readonly #workers: HaproxyWorkers;
+  readonly #dirty = new Set<string>();
+  /** Hosts with something to wait for: since when, ms, and how often the old workers were found quiet. */
+  readonly #draining = new Map<string, { since: number; quiet: number }>();
+  readonly #stop = new AbortController();
+  #wake: () => void = () => undefined;
+  #full = true;
+  #written: HaproxyFiles | null = null;
+  #nextFull = 0;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(options: FollowerOptions) {
+    this.#options = options;
+    this.#files = edgeFiles(options.settings.dir);
+    this.#workers = new HaproxyWorkers(new HaproxyMaster(this.#files.masterSocket));
+  }
+
+  /** Whether HAProxy answered last time. */
+  get up(): boolean {
+    return this.#workers.current !== null;
+  }
+  get pending(): number {
+    return this.#dirty.size + this.#draining.size;
+  }
+
+  start(): void {
+    this.#running = this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    this.#wake();
+    await this.#running;
+  }
+
+  /** The host's route changed, or somebody asks whether it is applied. */
+  touch(host: string): void {
+    this.#dirty.add(host);
+    this.#wake();
+  }
+
+  /** Request counters of the current worker, by host. */
+  async requestsByHost(): Promise<
+    { host: string; pid: number; stat: ReadonlyMap<string, string> }[]
+  > {
+    const { current } = this.#workers;
+    if (!current) return [];
+    const hosts = new Map<string, string>();
+    for (const target of this.#targets(this.#options.table.hosts())) {
+      if (target.slot !== null) hosts.set(backendName(target.slot), target.host);
+    }
+    const stats = await current.worker.backendStats();
+    return stats.flatMap((stat) => {
+      const host = hosts.get(stat.get('pxname') ?? '');
+      return host === undefined ? [] : [{ host, pid: current.worker.process.pid, stat }];
+    });
+  }
+
+  async #run(): Promise<void> {
+    const { log } = this.#options;
+    let failures = 0;
+    while (!this.#stop.signal.aborted) {
+      try {
+        await this.#pass();
+        if (failures >= 3) log.info('HAProxy equals the route table again');
+        failures = 0;
+        await this.#rest();
+      } catch (error) {
+        failures += 1;
+        this.counts.failures += 1;
+        this.#full = true;
+        const down = error instanceof HaproxyDown;
+        if (down) this.#workers.forget();
+        if (failures === 3) {
+          if (down)
+            log.error({ err: error }, 'HAProxy is not running: is its service up? Waiting for it');
+          else log.error({ err: error }, 'cannot make HAProxy equal the route table, trying again');
+        } else {
+          log.debug({ err: error }, 'a pass over HAProxy failed');
+        }
+        // HAProxy restarts within a second; other reasons may need a person.
+        const wait = Math.min(down ? 200 : 5000, 50 * 2 ** Math.min(failures, 10));
+        await delay(wait, undefined, { signal: this.#stop.signal }).catch(() => undefined);
+      }
+    }
+  }
+
+  /** Until there is something to do. */
+  async #rest(): Promise<void> {
+    if (this.#dirty.size > 0 || this.#full || this.#stop.signal.aborted) return;
+    const drainAge =
+      Date.now() - Math.max(0, ...[...this.#draining.values()].map(({ since }) => since));
+    const wait = this.#draining.size > 0 ? Math.min(200, 20 + drainAge / 10) : lookEveryMs;
+    const timer = new AbortController();
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+      delay(wait, undefined, { signal: timer.signal }).then(resolve, () => undefined);
+    });
+    this.#wake = () => undefined;
+    timer.abort();
+  }
+
+  async #pass(): Promise<void> {
+    const { table } = this.#options;
+    const now = Date.now();
+    const heal = now >= this.#nextFull;
+    const full = this.#full || heal;
+    const taken = new Set(this.#dirty);
+    this.#dirty.clear();
+    try {
+      // In the order of arrival; everything when something may have been missed.
+      const hosts = full ? new Set([...table.hosts(), ...taken]) : new Set(taken);
+      const targets = this.#targets(hosts);
+      const files = this.#writeFiles(taken.size > 0, full);
+      const current = await this.#look(files);
+      if (this.#full && !full) {
+        for (const host of taken) this.#dirty.add(host);
+        return;
+      }
+      if (targets.length > 0 || full) await this.#converge(current, targets, taken, full);
+      if (full) {
+        this.#full = false;
+        this.#nextFull = Date.now() + fullEveryMs;
+      }
+      const drained = await this.#reap(current);
+      for (const { host, revision } of targets) {
+        if (!this.#draining.has(host)) this.#settle(host, revision, taken.has(host));
+      }
+      for (const { host, revision } of drained) this.#settle(host, revision, true);
+    } catch (error) {
+      for (const host of taken) this.#dirty.add(host);
+      throw error;
+    }
+  }
+
+  #targets(hosts: Iterable<string>): HostTarget[] {
+    return [...hosts].map((host) => this.#options.table.find(host));
+  }
+
+  /** Everything is written again with each full comparison: files too may have been changed by others. */
+  #writeFiles(changed: boolean, full: boolean): HaproxyFiles {
+    if (!changed && !full && this.#written) return this.#written;
+    const { table, settings, save } = this.#options;
+    const files = renderFiles(table, settings);
+    const differs = files.config !== this.#written?.config || files.map !== this.#written.map;
+    if (differs) save();
+    if (differs || full) writeHaproxyFiles(settings.dir, files);
+    this.#written = files;
+    return files;
+  }
+
+  /** Finds the workers; reloads when the current one has another structure. */
+  async #look(files: HaproxyFiles): Promise<CurrentWorker> {
+    const before = this.#workers.current;
+    let current = await this.#workers.find();
+    if (current.structure !== files.structure) {
+      this.#options.log.info(
+        { from: current.structure, to: files.structure },
+        'reloading HAProxy: its structure changed',
+      );
+      this.counts.reloads += 1;
+      await this.#workers.reload(files.structure, this.#files.config);
+      current = await this.#workers.find();
+    }
+    if (current !== before) this.#full = true;
+    return current;
+  }
+
+  async #converge(
+    { worker }: CurrentWorker,
+    targets: readonly HostTarget[],
+    asked: ReadonlySet<string>,
+    full: boolean,
+  ): Promise<void> {
+    const actual = await worker.read(this.#files.map, full ? null : targets);
+    const strays = full ? planStrays(actual, targets, this.#files.map) : [];
+    const steps = [...strays, ...planWorker(actual, targets, this.#files.map)];
+    if (full && asked.size === 0 && steps.length > 0) {
+      this.counts.healed += steps.length;
+      this.#options.log.info({ steps: steps.length }, 'HAProxy was not as it should be');
+    }
+    await worker.apply(steps);
+    for (const target of targets) {
+      if (target.slot === null || this.#draining.has(target.host)) continue;
+      const servers = actual.servers.get(backendName(target.slot)) ?? [];
+      const leaving = leavingServers(servers, target).length > 0;
+      // An old worker may have requests on what left, however long ago: it is looked at before any promise.
+      const mayBeOld =
+        this.#workers.old.size > 0 && (asked.has(target.host) || target.backends.length === 0);
+      if (leaving || mayBeOld) this.#draining.set(target.host, { since: Date.now(), quiet: 0 });
+    }
+  }
+
+  /** Looks after every draining host; gives back those that are done. */
+  async #reap({ worker }: CurrentWorker): Promise<HostTarget[]> {
+    if (this.#draining.size === 0) return [];
+    const { drainMs } = this.#options.settings;
+    const old = await this.#lookAtOld();
+    const drained: HostTarget[] = [];
+    for (const target of this.#targets([...this.#draining.keys()])) {
+      const now = Date.now();
+      const drain = this.#draining.get(target.host) ?? { since: now, quiet: 0 };
+      const empty = await worker.reap(target, now, drainMs);
+      // Two looks: a request that chose a server a moment before the reload counts by the second.
+      drain.quiet = old.some((each) => each.isBusy(target)) ? 0 : drain.quiet + 1;
+      const oldDone = old.length === 0 || drain.quiet >= 2 || now - drain.since >= drainMs;
+      // A change that came during this pass is applied by the next, and drained then.
+      if (!empty || !oldDone || this.#dirty.has(target.host)) continue;
+      this.#draining.delete(target.host);
+      drained.push(target);
+    }
+    return drained;
+  }
+
+  async #lookAtOld(): Promise<OldWorker[]> {
+    const alive: OldWorker[] = [];
+    for (const [pid, worker] of this.#workers.old) {
+      try {
+        await worker.look();
+        alive.push(worker);
+      } catch (error) {
+        await this.#workers.find();
+        if (this.#workers.old.has(pid)) throw error;
+      }
+    }
+    return alive;
+  }
+
+  #settle(host: string, revision: number | null, asked: boolean): void {
+    const { table, onSettled } = this.#options;
+    // Its slot may be given back only if nothing changed since the pass began. Not worth saving: a
+    // controller that starts with the older table finds the slot empty and gives it back itself.
+    if (!this.#dirty.has(host)) table.release(host);
+    if (asked) onSettled(host, revision);
+  }
+}

@@ -1,0 +1,112 @@
+import type { HostTarget } from '../table.ts';
+import { backendName } from '../table.ts';
+import {
+  parseMap,
+  parseServers,
+  parseStat,
+  parseStructure,
+  type ActualServer,
+  type ActualWorker,
+} from './actual.ts';
+import { serverAddress } from './config.ts';
+import type { HaproxyMaster, HaproxyProcess } from './master.ts';
+import { setState, type Step } from './plan.ts';
+
+/** Past this many hosts one big table is read instead of a small one for each. */
+const manyHosts = 16;
+
+/**
+ * The HAProxy worker that takes connections: reads what it has, runs steps, and takes servers out once they are empty.
+ * Everything is read anew each time; the only memory is how long a server has been draining.
+ */
+export class HaproxyWorker {
+  readonly process: HaproxyProcess;
+  readonly #master: HaproxyMaster;
+  readonly #drains = new Map<string, { since: number; emptyReads: number }>();
+
+  constructor(master: HaproxyMaster, process: HaproxyProcess) {
+    this.#master = master;
+    this.process = process;
+  }
+
+  async structure(): Promise<string> {
+    return parseStructure(await this.#run('get var proc.structure'));
+  }
+
+  /** `targets` null: everything. */
+  async read(mapFile: string, targets: readonly HostTarget[] | null): Promise<ActualWorker> {
+    const map = parseMap(await this.#run(`show map ${mapFile}`));
+    if (targets === null || targets.length > manyHosts) {
+      return { map, servers: parseServers(await this.#run('show servers state')) };
+    }
+    const servers = new Map<string, readonly ActualServer[]>();
+    for (const { slot } of targets) {
+      if (slot !== null) servers.set(backendName(slot), await this.#servers(slot));
+    }
+    return { map, servers };
+  }
+
+  async apply(steps: readonly Step[]): Promise<void> {
+    for (const step of steps) {
+      const answer = await this.#run(step.command);
+      const good = step.good ? step.good.test(answer) : answer === '';
+      if (!good) throw new Error(`HAProxy refused "${step.command}" (${step.why}): ${answer}`);
+    }
+  }
+
+  /**
+   * Takes servers that no longer belong to the host out of its backend once no request is on them.
+   * At `limitMs` their connections are cut. True when none is left.
+   */
+  async reap(target: HostTarget, now: number, limitMs: number): Promise<boolean> {
+    const { slot } = target;
+    if (slot === null) return true;
+    const backend = backendName(slot);
+    const leaving = leavingServers(await this.#servers(slot), target);
+    if (leaving.length === 0) return true;
+    // The route changed a moment ago: drained by the next pass, not cut by this one.
+    if (leaving.some(({ mode }) => mode === 'ready')) return false;
+    const stats = parseStat(await this.#run(`show stat ${backend} 4 -1`));
+    let left = leaving.length;
+    for (const { name } of leaving) {
+      const key = `${backend}/${name}`;
+      const stat = stats.find((each) => each.get('svname') === name);
+      const drain = this.#drains.get(key) ?? { since: now, emptyReads: 0 };
+      this.#drains.set(key, drain);
+      drain.emptyReads = stat?.get('scur') === '0' ? drain.emptyReads + 1 : 0;
+      const late = now - drain.since >= limitMs;
+      // Two reads: a request that chose the server a moment before it drained counts by the second.
+      if (drain.emptyReads < 2 && !late) continue;
+      if (late) await this.#run(`shutdown sessions server ${key}`);
+      await this.apply([
+        setState(backend, name, 'maint', late ? 'drained for too long' : 'drained'),
+      ]);
+      this.#drains.delete(key);
+      left -= 1;
+    }
+    return left === 0;
+  }
+
+  /** `show stat` of the backends. */
+  async backendStats(): Promise<ReadonlyMap<string, string>[]> {
+    return parseStat(await this.#run('show stat -1 2 -1'));
+  }
+
+  async #servers(slot: number): Promise<readonly ActualServer[]> {
+    const backend = backendName(slot);
+    return parseServers(await this.#run(`show servers state ${backend}`)).get(backend) ?? [];
+  }
+
+  #run(command: string): Promise<string> {
+    return this.#master.run(this.process, command);
+  }
+}
+
+/** Servers of the target's backend that still may have requests and are not (or no longer) its own. */
+export function leavingServers(
+  servers: readonly ActualServer[],
+  target: HostTarget,
+): ActualServer[] {
+  const wanted = new Set(target.backends.map(serverAddress));
+  return servers.filter(({ mode, address }) => mode !== 'maint' && !wanted.has(address));
+}

@@ -1,0 +1,77 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer, type AddressInfo } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { haproxyCommand } from '../settings.ts';
+
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+/** Tries until it gives something other than false, null or undefined and does not throw. */
+export async function until<T>(
+  what: string,
+  attempt: () => Promise<T | false | null | undefined> | T | false | null | undefined,
+  deadlineMs = 10_000,
+): Promise<T> {
+  const deadline = Date.now() + deadlineMs;
+  let last: unknown = 'not yet';
+  while (Date.now() < deadline) {
+    try {
+      const value = await attempt();
+      if (value !== false && value !== null && value !== undefined) return value;
+    } catch (error) {
+      last = error;
+    }
+    await delay(5);
+  }
+  throw new Error(`not within ${deadlineMs} ms: ${what} (${String(last)})`);
+}
+
+export async function stopped(child: ChildProcess): Promise<void> {
+  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+}
+
+/** HAProxy under a supervisor that starts it again, as runit does. */
+export class TestHaproxy {
+  output = '';
+  readonly #dir: string;
+  #child: ChildProcess | null = null;
+  #wanted = false;
+
+  constructor(dir: string) {
+    this.#dir = dir;
+  }
+
+  start(): void {
+    this.#wanted = true;
+    const [program, ...args] = haproxyCommand(this.#dir);
+    if (program === undefined) throw new Error('no command');
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on(
+        'data',
+        (chunk: Buffer) => (this.output = (this.output + chunk.toString()).slice(-100_000)),
+      );
+    }
+    child.on('exit', () => {
+      if (this.#wanted) setTimeout(() => this.#wanted && this.start(), 50);
+    });
+    this.#child = child;
+  }
+
+  get pid(): number {
+    return this.#child?.pid ?? 0;
+  }
+
+  async stop(): Promise<void> {
+    this.#wanted = false;
+    this.#child?.kill('SIGTERM');
+    if (this.#child) await stopped(this.#child);
+  }
+}
