@@ -1,0 +1,155 @@
+import type { Command } from 'commander';
+import { usageError } from '../errors.ts';
+import { appInfo, instances, restart, scale, startApp, stopApp } from '../graphql/operations.ts';
+import type { Instance } from '../graphql/types.ts';
+import type { Column } from '../output/table.ts';
+import { relative } from '../output/time.ts';
+import { paintState, stateOf } from '../progress/view.ts';
+import type { Session } from '../session.ts';
+import { appFields } from './apps.ts';
+import { followOrDetach } from './deployments.ts';
+import { appOptions, examples, waitOptions, type Act, type WaitOptions } from './kit.ts';
+
+/** Columns of instances; the node is there only for operators, to whom alone the API tells it. */
+function instanceColumns(session: Session, rows: readonly Instance[]): Column<Instance>[] {
+  const { out } = session;
+  const now = out.now();
+  const nodes = rows.some((row) => row.node !== null);
+  return [
+    { title: 'PROCESS', value: (row) => row.process },
+    { title: 'INSTANCE', value: (row) => row.id },
+    { title: 'RELEASE', value: (row) => `v${String(row.release)}` },
+    {
+      title: 'STATE',
+      value: stateOf,
+      style: (cell, row) => paintState(stateOf(row), out.style, cell),
+    },
+    { title: 'RESTARTS', value: (row) => String(row.restarts), align: 'right' },
+    { title: 'AGE', value: (row) => relative(row.createdAt, now).replace(' ago', '') },
+    ...(nodes ? [{ title: 'NODE', value: (row: Instance) => row.node ?? '-' }] : []),
+    { title: 'NOTE', value: (row) => row.message ?? row.lastExit?.message ?? '', shrink: true },
+  ];
+}
+
+async function showInstances(session: Session, at: { tenant: string; app: string }, all: boolean) {
+  const rows = await session
+    .client()
+    .all(instances, { ...at, includeGone: all }, (result) => result.app.instances);
+  return [...rows].sort(
+    (a, b) =>
+      a.process.localeCompare(b.process) || b.release - a.release || a.id.localeCompare(b.id),
+  );
+}
+
+/** `web=3` */
+export function parseFormation(texts: readonly string[]): { process: string; count: number }[] {
+  return texts.map((text) => {
+    const match = /^([a-z][a-z0-9-]*)=(\d{1,6})$/.exec(text);
+    if (!match)
+      throw usageError(`"${text}" is not process=count`, 'Example: bulkhead scale web=3 worker=1');
+    return { process: match[1] ?? '', count: Number(match[2]) };
+  });
+}
+
+export function runCommands(program: Command, act: Act): void {
+  examples(
+    appOptions(
+      program
+        .command('status')
+        .description('How an app is doing: release, processes, instances')
+        .argument('[app]'),
+    ).action(
+      act(async (session, _options: object, name?: string) => {
+        const at = session.app(name);
+        const { app } = await session.client().request(appInfo, at);
+        const rows = await showInstances(session, at, false);
+        session.out.data({ ...app, instances: rows });
+        appFields(session, app);
+        if (rows.length === 0) return;
+        session.out.line();
+        session.out.table(rows, instanceColumns(session, rows));
+      }),
+    ),
+    ['status hello', 'status --app hello --json'],
+  );
+  examples(
+    appOptions(
+      program
+        .command('ps')
+        .description('List the instances of an app')
+        .argument('[app]')
+        .option('--all', 'also those that are gone'),
+    ).action(
+      act(async (session, options: { all?: boolean }, name?: string) => {
+        const at = session.app(name);
+        const rows = await showInstances(session, at, options.all === true);
+        session.out.list(rows, instanceColumns(session, rows), `No instances of ${at.app}.`);
+      }),
+    ),
+    ['ps --app hello', 'ps hello --all', 'ps --app hello --json'],
+  );
+  examples(
+    waitOptions(
+      appOptions(
+        program
+          .command('scale')
+          .description('Set how many instances of each process run')
+          .argument('<process=count...>'),
+      ),
+    ).action(
+      act(async (session, options: WaitOptions, texts: string[]) => {
+        const at = session.app();
+        const input = { ...at, formation: parseFormation(texts) };
+        const { scale: deployment } = await session.client().request(scale, { input });
+        await followOrDetach(session, deployment.id, at, options);
+      }),
+    ),
+    ['scale web=3 --app hello', 'scale web=2 worker=1 --app hello --detach'],
+  );
+  examples(
+    waitOptions(
+      appOptions(
+        program
+          .command('restart')
+          .description('Replace every instance, without a gap')
+          .argument('[app]'),
+      ),
+    ).action(
+      act(async (session, options: WaitOptions, name?: string) => {
+        const at = session.app(name);
+        const { restart: deployment } = await session.client().request(restart, { input: at });
+        await followOrDetach(session, deployment.id, at, options);
+      }),
+    ),
+    ['restart --app hello'],
+  );
+  examples(
+    waitOptions(
+      appOptions(
+        program
+          .command('stop')
+          .description('Stop an app; its releases and configuration stay')
+          .argument('[app]'),
+      ),
+    ).action(
+      act(async (session, options: WaitOptions, name?: string) => {
+        const at = session.app(name);
+        const { stopApp: deployment } = await session.client().request(stopApp, { input: at });
+        await followOrDetach(session, deployment.id, at, options);
+      }),
+    ),
+    ['stop --app hello'],
+  );
+  examples(
+    waitOptions(
+      appOptions(program.command('start').description('Start a stopped app').argument('[app]')),
+    ).action(
+      act(async (session, options: WaitOptions, name?: string) => {
+        const at = session.app(name);
+        const { startApp: deployment } = await session.client().request(startApp, { input: at });
+        await followOrDetach(session, deployment.id, at, options);
+      }),
+    ),
+    ['start --app hello'],
+  );
+}

@@ -1,0 +1,68 @@
+import { readFile } from 'node:fs/promises';
+import { z } from 'zod';
+import { CliError } from '../errors.ts';
+
+const healthFile = z.strictObject({
+  kind: z.enum(['http', 'tcp']).optional(),
+  path: z.string().optional(),
+  intervalSeconds: z.number().optional(),
+  timeoutSeconds: z.number().optional(),
+  failureThreshold: z.number().int().optional(),
+  startupGraceSeconds: z.number().optional(),
+});
+
+const processFile = z.strictObject({
+  command: z.union([z.string(), z.array(z.string())]).optional(),
+  port: z.number().int().nullable().optional(),
+  count: z.number().int().optional(),
+  cpuMillis: z.number().int().optional(),
+  cpuCapMillis: z.number().int().optional(),
+  memoryMiB: z.number().int().optional(),
+  diskMiB: z.number().int().optional(),
+  pids: z.number().int().optional(),
+  graceSeconds: z.number().int().optional(),
+  health: healthFile.optional(),
+});
+export type ProcessFile = z.infer<typeof processFile>;
+
+/** `bulkhead.json` of a project: where it is deployed and, when it likes, how. */
+const projectFile = z.strictObject({
+  $schema: z.string().optional(),
+  app: z.string().optional(),
+  tenant: z.string().optional(),
+  image: z.string().optional(),
+  processes: z.record(z.string(), processFile).optional(),
+});
+export type ProjectFile = z.infer<typeof projectFile>;
+
+/** Reads a project file. Null when it is missing and `required` is false. */
+export async function readProject(path: string, required: boolean): Promise<ProjectFile | null> {
+  let text;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+    if (missing && !required) return null;
+    throw new CliError(
+      'USAGE',
+      `cannot read ${path}: ${missing ? 'no such file' : (error as Error).message}`,
+    );
+  }
+  let data: unknown;
+  try {
+    data = JSON.parse(text);
+  } catch (error) {
+    throw new CliError('USAGE', `${path} is not JSON: ${(error as Error).message}`);
+  }
+  const parsed = projectFile.safeParse(data);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  const where = issue?.path.join('.') ?? '';
+  throw new CliError(
+    'USAGE',
+    `${path}: ${where === '' ? '' : `${where}: `}${issue?.message ?? 'not valid'}`,
+    {
+      hint: 'It may hold app, tenant, image and processes; see `bulkhead deploy --help`.',
+    },
+  );
+}

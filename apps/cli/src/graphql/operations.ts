@@ -1,0 +1,294 @@
+import type * as T from './types.ts';
+
+/**
+ * One operation of the API. The type parameters say what goes in and what comes out; a test holds
+ * every document against the committed schema.
+ */
+export interface Operation<Result, Variables> {
+  readonly document: string;
+  /** Never set; carries the types. */
+  readonly types?: (variables: Variables) => Result;
+}
+
+const operation = <Result, Variables = Record<string, never>>(
+  document: string,
+): Operation<Result, Variables> => ({ document });
+
+type App = { tenant: string; app: string };
+type Paged<Variables> = Variables & { first: number; after: string | null };
+type Deployed<Name extends string> = Record<Name, { id: string }>;
+
+const viewer = `id email name operator via memberships { role tenant { slug name } }`;
+const page = `totalCount pageInfo { hasNextPage endCursor }`;
+const tenant = `id slug name createdAt`;
+const quota = `resource used limit unit`;
+const token = `id name role prefix createdAt expiresAt lastUsedAt`;
+const member = `id email name role createdAt`;
+const health = `kind path intervalSeconds timeoutSeconds failureThreshold startupGraceSeconds`;
+const process = `name count ready command port cpuMillis memoryMiB diskMiB healthCheck { ${health} }`;
+const app = `id name state health url createdAt`;
+const appSummary = `${app} processes { name count ready } currentRelease { version image createdAt }`;
+const releaseSummary = `id version image digest description createdAt createdBy current`;
+const release = `${releaseSummary} configNames processes { ${process} }`;
+const deploymentBase = `id kind status createdAt finishedAt createdBy from { version }`;
+const deploymentSummary = `${deploymentBase} to { version } failure { code message }`;
+const instance = `id process release state desired message restarts node createdAt readyAt goneAt
+  lastExit { reason exitCode signal message lastLines at }`;
+const deployment = `${deploymentBase} deadlineAt
+  app { name url processes { name count ready } }
+  to { version image digest }
+  failure { code message process instance exitCode lastLines }
+  events { id at message }
+  instances { ${instance} }`;
+const node = `id name pool state cordoned agentVersion lastSeenAt createdAt instanceCount
+  capacity { cpuMillis memoryMiB diskMiB instances } reserved { cpuMillis memoryMiB diskMiB instances }`;
+
+export const me = operation<{ me: T.Viewer }>(`query Me { me { ${viewer} } }`);
+
+export const signUp = operation<
+  { signUp: { token: string; expiresAt: string; viewer: T.Viewer } },
+  { input: { email: string; name: string | null; password: string } }
+>(
+  `mutation SignUp($input: SignUpInput!) { signUp(input: $input) { token expiresAt viewer { ${viewer} } } }`,
+);
+
+export const signIn = operation<
+  { signIn: { token: string; expiresAt: string; viewer: T.Viewer } },
+  { input: { email: string; password: string } }
+>(
+  `mutation SignIn($input: SignInInput!) { signIn(input: $input) { token expiresAt viewer { ${viewer} } } }`,
+);
+
+export const signOutEverywhere = operation<{ signOutEverywhere: boolean }>(
+  `mutation SignOutEverywhere { signOutEverywhere }`,
+);
+
+export const tenantInfo = operation<{ tenant: T.TenantInfo }, { tenant: string }>(
+  `query TenantInfo($tenant: String!) { tenant(slug: $tenant) {
+    ${tenant} quota { ${quota} } apps(first: 1) { totalCount } members(first: 1) { totalCount } } }`,
+);
+
+export const tenantQuota = operation<{ tenant: { quota: T.QuotaUsage[] } }, { tenant: string }>(
+  `query TenantQuota($tenant: String!) { tenant(slug: $tenant) { quota { ${quota} } } }`,
+);
+
+export const allTenants = operation<{ tenants: T.Page<T.TenantSummary> }, Paged<unknown>>(
+  `query AllTenants($first: Int, $after: String) {
+    tenants(first: $first, after: $after) { ${page} nodes { ${tenant} } } }`,
+);
+
+export const createTenant = operation<
+  { createTenant: T.TenantSummary },
+  { input: { slug: string; name: string | null } }
+>(
+  `mutation CreateTenant($input: CreateTenantInput!) { createTenant(input: $input) { ${tenant} } }`,
+);
+
+export const members = operation<
+  { tenant: { members: T.Page<T.Member> } },
+  Paged<{ tenant: string }>
+>(
+  `query Members($tenant: String!, $first: Int, $after: String) { tenant(slug: $tenant) {
+    members(first: $first, after: $after) { ${page} nodes { ${member} } } } }`,
+);
+
+type MemberInput = { input: { tenant: string; email: string; role: T.Role } };
+export const addMember = operation<{ addMember: T.Member }, MemberInput>(
+  `mutation AddMember($input: AddMemberInput!) { addMember(input: $input) { ${member} } }`,
+);
+export const setMemberRole = operation<{ setMemberRole: T.Member }, MemberInput>(
+  `mutation SetMemberRole($input: SetMemberRoleInput!) { setMemberRole(input: $input) { ${member} } }`,
+);
+export const removeMember = operation<
+  { removeMember: boolean },
+  { input: { tenant: string; email: string } }
+>(`mutation RemoveMember($input: RemoveMemberInput!) { removeMember(input: $input) }`);
+
+export const tokens = operation<
+  { tenant: { tokens: T.Page<T.ApiToken> } },
+  Paged<{ tenant: string }>
+>(
+  `query Tokens($tenant: String!, $first: Int, $after: String) { tenant(slug: $tenant) {
+    tokens(first: $first, after: $after) { ${page} nodes { ${token} } } } }`,
+);
+export const createApiToken = operation<
+  { createApiToken: { secret: string; token: T.ApiToken } },
+  { input: { tenant: string; name: string; role: T.Role; expiresInDays: number | null } }
+>(
+  `mutation CreateApiToken($input: CreateApiTokenInput!) {
+    createApiToken(input: $input) { secret token { ${token} } } }`,
+);
+export const revokeApiToken = operation<
+  { revokeApiToken: boolean },
+  { input: { tenant: string; id: string } }
+>(`mutation RevokeApiToken($input: RevokeApiTokenInput!) { revokeApiToken(input: $input) }`);
+
+export const audit = operation<
+  { tenant: { auditLog: T.Page<T.AuditEntry> } },
+  Paged<{ tenant: string }>
+>(
+  `query Audit($tenant: String!, $first: Int, $after: String) { tenant(slug: $tenant) {
+    auditLog(first: $first, after: $after) { ${page} nodes { id at actor action target } } } }`,
+);
+
+export const images = operation<{ tenant: { images: T.Page<T.Image> } }, Paged<{ tenant: string }>>(
+  `query Images($tenant: String!, $first: Int, $after: String) { tenant(slug: $tenant) {
+    images(first: $first, after: $after) {
+      ${page} nodes { repository digest reference size app release createdAt } } } }`,
+);
+
+export const setQuota = operation<
+  { setQuota: T.QuotaUsage[] },
+  { input: { tenant: string; resource: string; limit: number } }
+>(`mutation SetQuota($input: SetQuotaInput!) { setQuota(input: $input) { ${quota} } }`);
+
+export const apps = operation<
+  { tenant: { apps: T.Page<T.AppSummary> } },
+  Paged<{ tenant: string }>
+>(
+  `query Apps($tenant: String!, $first: Int, $after: String) { tenant(slug: $tenant) {
+    apps(first: $first, after: $after) { ${page} nodes { ${appSummary} } } } }`,
+);
+
+export const appInfo = operation<{ app: T.AppInfo }, App>(
+  `query AppInfo($tenant: String!, $app: String!) { app(tenant: $tenant, name: $app) {
+    ${app} processes { ${process} } currentRelease { ${release} } latestDeployment { ${deploymentSummary} } } }`,
+);
+
+export const appUrl = operation<{ app: { name: string; url: string; state: string } }, App>(
+  `query AppUrl($tenant: String!, $app: String!) { app(tenant: $tenant, name: $app) { name url state } }`,
+);
+
+export const latestDeployment = operation<
+  { app: { name: string; latestDeployment: { id: string } | null } },
+  App
+>(
+  `query LatestDeployment($tenant: String!, $app: String!) { app(tenant: $tenant, name: $app) {
+    name latestDeployment { id } } }`,
+);
+
+export const createApp = operation<
+  { createApp: T.AppSummary },
+  { input: { tenant: string; name: string } }
+>(`mutation CreateApp($input: CreateAppInput!) { createApp(input: $input) { ${appSummary} } }`);
+
+export const destroyApp = operation<{ destroyApp: T.AppSummary }, { input: App }>(
+  `mutation DestroyApp($input: AppInput!) { destroyApp(input: $input) { ${appSummary} } }`,
+);
+
+export const config = operation<{ app: { config: { name: string; value: string }[] } }, App>(
+  `query Config($tenant: String!, $app: String!) { app(tenant: $tenant, name: $app) {
+    config { name value } } }`,
+);
+
+export const setConfig = operation<
+  {
+    setConfig: {
+      app: { currentRelease: { version: number } | null };
+      deployment: { id: string } | null;
+    };
+  },
+  { input: App & { vars: { name: string; value: string | null }[] } }
+>(
+  `mutation SetConfig($input: SetConfigInput!) { setConfig(input: $input) {
+    app { currentRelease { version } } deployment { id } } }`,
+);
+
+export const releases = operation<{ app: { releases: T.Page<T.ReleaseSummary> } }, Paged<App>>(
+  `query Releases($tenant: String!, $app: String!, $first: Int, $after: String) {
+    app(tenant: $tenant, name: $app) {
+      releases(first: $first, after: $after) { ${page} nodes { ${releaseSummary} } } } }`,
+);
+
+/** Releases with everything: only for `releases info`, which looks for one version. */
+export const releaseDetails = operation<{ app: { releases: T.Page<T.Release> } }, Paged<App>>(
+  `query ReleaseDetails($tenant: String!, $app: String!, $first: Int, $after: String) {
+    app(tenant: $tenant, name: $app) {
+      releases(first: $first, after: $after) { ${page} nodes { ${release} } } } }`,
+);
+
+export const deployments = operation<
+  { app: { deployments: T.Page<T.DeploymentSummary> } },
+  Paged<App>
+>(
+  `query Deployments($tenant: String!, $app: String!, $first: Int, $after: String) {
+    app(tenant: $tenant, name: $app) {
+      deployments(first: $first, after: $after) { ${page} nodes { ${deploymentSummary} } } } }`,
+);
+
+export const instances = operation<
+  { app: { name: string; instances: T.Page<T.Instance> } },
+  Paged<App & { includeGone: boolean }>
+>(
+  `query Instances($tenant: String!, $app: String!, $first: Int, $after: String, $includeGone: Boolean) {
+    app(tenant: $tenant, name: $app) { name
+      instances(first: $first, after: $after, includeGone: $includeGone) { ${page} nodes { ${instance} } } } }`,
+);
+
+export const deploymentById = operation<{ deployment: T.Deployment }, { id: string }>(
+  `query DeploymentById($id: ID!) { deployment(id: $id) { ${deployment} } }`,
+);
+
+export const deploymentProgress = operation<{ deploymentProgress: T.Deployment }, { id: string }>(
+  `subscription DeploymentProgress($id: ID!) { deploymentProgress(id: $id) { ${deployment} } }`,
+);
+
+export const deploy = operation<
+  Deployed<'deploy'>,
+  {
+    input: App & {
+      image: string;
+      processes: T.ProcessInput[] | null;
+      description: string | null;
+    };
+  }
+>(`mutation Deploy($input: DeployInput!) { deploy(input: $input) { id } }`);
+
+export const scale = operation<
+  Deployed<'scale'>,
+  { input: App & { formation: { process: string; count: number }[] } }
+>(`mutation Scale($input: ScaleInput!) { scale(input: $input) { id } }`);
+
+export const restart = operation<Deployed<'restart'>, { input: App }>(
+  `mutation Restart($input: AppInput!) { restart(input: $input) { id } }`,
+);
+
+export const rollback = operation<
+  Deployed<'rollback'>,
+  { input: App & { version: number | null } }
+>(`mutation Rollback($input: RollbackInput!) { rollback(input: $input) { id } }`);
+
+export const stopApp = operation<Deployed<'stopApp'>, { input: App }>(
+  `mutation StopApp($input: AppInput!) { stopApp(input: $input) { id } }`,
+);
+
+export const startApp = operation<Deployed<'startApp'>, { input: App }>(
+  `mutation StartApp($input: AppInput!) { startApp(input: $input) { id } }`,
+);
+
+type LogQuery = App & {
+  process: string | null;
+  instance: string | null;
+  since: string | null;
+  tail: number;
+};
+const logArguments = `$tenant: String!, $app: String!, $process: String, $instance: String, $since: DateTime, $tail: Int`;
+const logFields = `logs(tenant: $tenant, app: $app, process: $process, instance: $instance, since: $since, tail: $tail) {
+    at instance process stream text }`;
+
+export const logs = operation<{ logs: T.LogLine[] }, LogQuery>(
+  `query Logs(${logArguments}) { ${logFields} }`,
+);
+export const followLogs = operation<{ logs: T.LogLine }, LogQuery>(
+  `subscription FollowLogs(${logArguments}) { ${logFields} }`,
+);
+
+export const nodes = operation<{ nodes: T.Page<T.Node> }, Paged<unknown>>(
+  `query Nodes($first: Int, $after: String) { nodes(first: $first, after: $after) { ${page} nodes { ${node} } } }`,
+);
+
+export const nodeInfo = operation<{ node: T.NodeInfo }, { name: string }>(
+  `query NodeInfo($name: String!) { node(name: $name) {
+    ${node} kernel os cgroup crun conmon diskLimit
+    instances(first: 200) { ${page} nodes { id tenant app process state cpuMillis memoryMiB } } } }`,
+);

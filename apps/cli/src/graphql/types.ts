@@ -1,0 +1,266 @@
+// The shapes that our operations ask for, written by hand next to the documents in operations.ts.
+// Dates are ISO strings.
+
+export type Role = 'OWNER' | 'ADMIN' | 'DEVELOPER' | 'VIEWER';
+export const roles: readonly Role[] = ['OWNER', 'ADMIN', 'DEVELOPER', 'VIEWER'];
+
+export interface Page<Node> {
+  nodes: Node[];
+  totalCount: number;
+  pageInfo: { hasNextPage: boolean; endCursor: string | null };
+}
+
+export interface Viewer {
+  id: string;
+  email: string;
+  name: string;
+  operator: boolean;
+  via: 'SESSION' | 'TOKEN';
+  memberships: { role: Role; tenant: { slug: string; name: string } }[];
+}
+
+export interface QuotaUsage {
+  resource: string;
+  used: number;
+  limit: number;
+  unit: string;
+}
+
+export interface TenantSummary {
+  id: string;
+  slug: string;
+  name: string;
+  createdAt: string;
+}
+
+export interface TenantInfo extends TenantSummary {
+  quota: QuotaUsage[];
+  apps: { totalCount: number };
+  members: { totalCount: number };
+}
+
+export interface Member {
+  id: string;
+  email: string;
+  name: string;
+  role: Role;
+  createdAt: string;
+}
+
+export interface ApiToken {
+  id: string;
+  name: string;
+  role: Role;
+  prefix: string;
+  createdAt: string;
+  expiresAt: string | null;
+  lastUsedAt: string | null;
+}
+
+export interface AuditEntry {
+  id: string;
+  at: string;
+  actor: string;
+  action: string;
+  target: string;
+}
+
+export interface Image {
+  repository: string;
+  digest: string;
+  reference: string;
+  size: number;
+  app: string;
+  release: number;
+  createdAt: string;
+}
+
+export interface HealthCheck {
+  kind: 'HTTP' | 'TCP';
+  path: string | null;
+  intervalSeconds: number;
+  timeoutSeconds: number;
+  failureThreshold: number;
+  startupGraceSeconds: number;
+}
+
+export interface Process {
+  name: string;
+  count: number;
+  ready: number;
+  command: string[] | null;
+  port: number | null;
+  cpuMillis: number;
+  memoryMiB: number;
+  diskMiB: number;
+  healthCheck: HealthCheck | null;
+}
+
+export type AppHealth =
+  'NEW' | 'RUNNING' | 'DEPLOYING' | 'DEGRADED' | 'CRASHED' | 'STOPPED' | 'DELETING';
+
+export interface AppSummary {
+  id: string;
+  name: string;
+  state: 'ACTIVE' | 'STOPPED' | 'DELETING';
+  health: AppHealth;
+  url: string;
+  createdAt: string;
+  processes: { name: string; count: number; ready: number }[];
+  currentRelease: { version: number; image: string; createdAt: string } | null;
+}
+
+export interface AppInfo extends Omit<AppSummary, 'processes' | 'currentRelease'> {
+  processes: Process[];
+  currentRelease: Release | null;
+  latestDeployment: DeploymentSummary | null;
+}
+
+export interface Release {
+  id: string;
+  version: number;
+  image: string;
+  digest: string;
+  description: string;
+  createdAt: string;
+  createdBy: string | null;
+  current: boolean;
+  configNames: string[];
+  processes: Process[];
+}
+
+export type ReleaseSummary = Omit<Release, 'configNames' | 'processes'>;
+
+export type DeploymentKind =
+  'DEPLOY' | 'CONFIG' | 'SCALE' | 'RESTART' | 'ROLLBACK' | 'STOP' | 'START';
+export type DeploymentStatus = 'RUNNING' | 'SUCCEEDED' | 'FAILED' | 'SUPERSEDED';
+
+export interface DeploymentFailure {
+  code: string;
+  message: string;
+  process: string | null;
+  instance: string | null;
+  exitCode: number | null;
+  lastLines: string[];
+}
+
+export interface DeploymentSummary {
+  id: string;
+  kind: DeploymentKind;
+  status: DeploymentStatus;
+  createdAt: string;
+  finishedAt: string | null;
+  createdBy: string | null;
+  from: { version: number } | null;
+  to: { version: number } | null;
+  failure: { code: string; message: string } | null;
+}
+
+export type InstanceState =
+  | 'PENDING'
+  | 'ASSIGNED'
+  | 'PULLING'
+  | 'STARTING'
+  | 'RUNNING'
+  | 'READY'
+  | 'UNREADY'
+  | 'BACKOFF'
+  | 'FAILED'
+  | 'STOPPING'
+  | 'GONE';
+
+export interface Instance {
+  id: string;
+  process: string;
+  release: number;
+  state: InstanceState;
+  desired: 'RUNNING' | 'DRAINING' | 'GONE';
+  message: string | null;
+  restarts: number;
+  node: string | null;
+  createdAt: string;
+  readyAt: string | null;
+  goneAt: string | null;
+  lastExit: InstanceExit | null;
+}
+
+export interface InstanceExit {
+  reason: string;
+  exitCode: number | null;
+  signal: string | null;
+  message: string;
+  lastLines: string[];
+  at: string;
+}
+
+export interface Deployment extends Omit<DeploymentSummary, 'to' | 'failure'> {
+  deadlineAt: string;
+  app: { name: string; url: string; processes: { name: string; count: number; ready: number }[] };
+  to: { version: number; image: string; digest: string } | null;
+  failure: DeploymentFailure | null;
+  events: { id: string; at: string; message: string }[];
+  instances: Instance[];
+}
+
+export interface LogLine {
+  at: string;
+  instance: string;
+  process: string;
+  stream: string;
+  text: string;
+}
+
+export interface Capacity {
+  cpuMillis: number;
+  memoryMiB: number;
+  diskMiB: number;
+  instances: number;
+}
+
+export interface Node {
+  id: string;
+  name: string;
+  pool: string;
+  state: 'JOINING' | 'READY' | 'SUSPECT' | 'LOST';
+  cordoned: boolean;
+  agentVersion: string | null;
+  lastSeenAt: string | null;
+  createdAt: string;
+  instanceCount: number;
+  capacity: Capacity;
+  reserved: Capacity;
+}
+
+export interface NodeInfo extends Node {
+  kernel: string | null;
+  os: string | null;
+  cgroup: string | null;
+  crun: string | null;
+  conmon: string | null;
+  diskLimit: string | null;
+  instances: Page<NodeInstance>;
+}
+
+export interface NodeInstance {
+  id: string;
+  tenant: string;
+  app: string;
+  process: string;
+  state: InstanceState;
+  cpuMillis: number;
+  memoryMiB: number;
+}
+
+export interface ProcessInput {
+  name: string;
+  command?: string[] | null;
+  port?: number | null;
+  count?: number | null;
+  cpuMillis?: number | null;
+  cpuCapMillis?: number | null;
+  memoryMiB?: number | null;
+  diskMiB?: number | null;
+  pids?: number | null;
+  graceSeconds?: number | null;
+  healthCheck?: (Partial<Omit<HealthCheck, 'kind'>> & { kind: 'HTTP' | 'TCP' }) | null;
+}

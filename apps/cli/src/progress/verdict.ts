@@ -1,0 +1,114 @@
+import { CliError } from '../errors.ts';
+import type { Deployment, DeploymentFailure } from '../graphql/types.ts';
+import type { Style } from '../output/style.ts';
+
+/** What a finished deployment comes to: lines for a person, and the error to end with, if any. */
+export interface Verdict {
+  readonly lines: string[];
+  readonly error: CliError | null;
+}
+
+/** Judges a deployment in a final state; `place` is what to add to commands: ` --app hello`. */
+export function judge(deployment: Deployment, place: string, style: Style): Verdict {
+  const { app, to, from, status } = deployment;
+  const what = `${app.name}${to === null ? '' : ` v${String(to.version)}`}`;
+  switch (status) {
+    case 'SUCCEEDED':
+      return { lines: [`${style.good('✓')} ${success(deployment, what)}`], error: null };
+    case 'SUPERSEDED':
+      return {
+        lines: [],
+        error: new CliError('CONFLICT', `a newer deployment of ${app.name} took over`, {
+          code: 'SUPERSEDED',
+          hint: `Follow it: bulkhead deployments follow${place}`,
+        }),
+      };
+    case 'FAILED':
+    case 'RUNNING': {
+      const failure = deployment.failure ?? noReason;
+      const stays =
+        from === null || from.version === to?.version
+          ? null
+          : `${app.name} stays on v${String(from.version)}.`;
+      return {
+        lines: [...lastLines(failure, style), ...(stays === null ? [] : [stays])],
+        error: new CliError('FAILED', explain(failure, what), {
+          code: failure.code,
+          hint: advice(failure, deployment, place),
+        }),
+      };
+    }
+  }
+}
+
+const noReason: DeploymentFailure = {
+  code: 'FAILED',
+  message: 'the platform gave no reason',
+  process: null,
+  instance: null,
+  exitCode: null,
+  lastLines: [],
+};
+
+function success({ kind, app }: Deployment, what: string): string {
+  if (kind === 'STOP') return `${app.name} is stopped.`;
+  const counts = app.processes
+    .map((process) => `${process.name}=${String(process.count)}`)
+    .join(' ');
+  const routed = app.processes.some((process) => process.name === 'web' && process.count > 0);
+  const state = kind === 'SCALE' ? `${what} runs ${counts}` : `${what} is ready`;
+  return routed ? `${state}: ${app.url}` : `${state}.`;
+}
+
+const reasons: Record<string, (process: string) => string> = {
+  IMAGE_NOT_FOUND: () => 'image not found',
+  IMAGE_PULL_FAILED: () => 'the image could not be pulled',
+  CRASHED: (process) => `${process} crashed`,
+  OUT_OF_MEMORY: (process) => `${process} ran out of memory`,
+  HEALTH_CHECK_FAILED: (process) => `${process} is not healthy`,
+  START_FAILED: (process) => `${process} could not be started`,
+  NO_ROOM: (process) => `no node has room for ${process}`,
+  DEADLINE_EXCEEDED: () => 'not ready in time',
+};
+
+function explain({ code, process, exitCode, message }: DeploymentFailure, what: string): string {
+  const reason = reasons[code]?.(process ?? 'it');
+  // The platform's words mostly hold the exit code; "137" alone would be read in "1370 ms".
+  const told = !exitCode || new RegExp(`\\b${String(exitCode)}\\b`).test(message);
+  const exit = told ? '' : ` (exit code ${String(exitCode)})`;
+  return `${what} failed: ${reason === undefined ? '' : `${reason}: `}${message}${exit}`;
+}
+
+function lastLines(failure: DeploymentFailure, style: Style): string[] {
+  if (failure.lastLines.length === 0) return [];
+  const source = failure.instance === null ? 'it' : failure.instance;
+  return [
+    `The last lines that ${source} wrote:`,
+    ...failure.lastLines.map((line) => `${style.dim('  |')} ${line}`),
+    '',
+  ];
+}
+
+function advice(failure: DeploymentFailure, deployment: Deployment, place: string): string {
+  const process = failure.process ?? 'web';
+  const image = deployment.to?.image ?? 'IMAGE';
+  const again = `bulkhead deploy${place} --image ${image} --process ${process}`;
+  switch (failure.code) {
+    case 'IMAGE_NOT_FOUND':
+      return 'Check name and tag, and that you pushed it; `bulkhead images` lists what releases use.';
+    case 'IMAGE_PULL_FAILED':
+      return `Try again when the registry answers: bulkhead deploy${place} --image ${image}`;
+    case 'OUT_OF_MEMORY':
+      return `Give it more memory, for example: ${again} --memory 512`;
+    case 'HEALTH_CHECK_FAILED':
+      return `Does it listen on 0.0.0.0 and the port in $PORT? See its log: bulkhead logs${place} --process ${process}. Another port or path: ${again} --port 3000 --health-path /healthz`;
+    case 'START_FAILED':
+      return `Give it a command that is in the image: ${again} --command 'node server.js'`;
+    case 'NO_ROOM':
+      return `Ask for less (bulkhead scale${place} ${process}=1, or ${again} --memory 64), or ask an operator for nodes.`;
+    case 'DEADLINE_EXCEEDED':
+      return `See how far it came: bulkhead ps${place}, bulkhead logs${place}`;
+    default:
+      return `See its log: bulkhead logs${place} --process ${process}`;
+  }
+}

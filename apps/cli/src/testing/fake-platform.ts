@@ -1,0 +1,502 @@
+import { EventEmitter, on } from 'node:events';
+import { GraphQLError } from 'graphql';
+import type { ErrorCode } from '@bulkhead/protocol';
+import type { DeploymentKind, Role } from '../graphql/types.ts';
+import { FakeApp, FakeDeployment, type FakeProcess } from './fake-app.ts';
+
+// The API of the tests: the real schema, resolved by plain objects in memory (graphql-js calls
+// methods with the field's arguments). It knows just enough to answer every operation of the
+// command line and to refuse what the real one refuses.
+
+export function refuse(code: ErrorCode, message: string): GraphQLError {
+  return new GraphQLError(message, { extensions: { code } });
+}
+
+export interface Context {
+  readonly authorization: string | null;
+}
+
+export function connection<T>(
+  items: readonly T[],
+  args: { first?: number | null; after?: string | null },
+) {
+  const start = args.after ? Number(args.after) : 0;
+  const nodes = items.slice(start, start + (args.first ?? 50));
+  const end = start + nodes.length;
+  return {
+    nodes,
+    edges: nodes.map((node, i) => ({ node, cursor: String(start + i + 1) })),
+    totalCount: items.length,
+    pageInfo: {
+      hasNextPage: end < items.length,
+      hasPreviousPage: start > 0,
+      startCursor: null,
+      endCursor: nodes.length > 0 ? String(end) : null,
+    },
+  };
+}
+
+export interface FakeUser {
+  readonly id: string;
+  readonly email: string;
+  readonly name: string;
+  readonly password: string;
+  readonly operator: boolean;
+}
+
+let counter = 0;
+export const newId = (prefix: string) => `${prefix}${String((counter += 1)).padStart(12, '0')}`;
+
+type Page = { first?: number; after?: string };
+
+export class FakeTenant {
+  readonly id = newId('t');
+  readonly createdAt = new Date(Date.now() - 86_400_000).toISOString();
+  readonly roles = new Map<FakeUser, Role>();
+  readonly appMap = new Map<string, FakeApp>();
+  readonly limits = new Map([
+    ['apps', 5],
+    ['instances', 10],
+    ['memoryMiB', 4096],
+  ]);
+  readonly tokenList: {
+    id: string;
+    name: string;
+    role: Role;
+    prefix: string;
+    createdAt: string;
+    expiresAt: string | null;
+    lastUsedAt: null;
+    secret: string;
+    user: FakeUser;
+  }[] = [];
+  readonly auditList: { id: string; at: string; actor: string; action: string; target: string }[] =
+    [];
+  readonly slug: string;
+  readonly name: string;
+
+  constructor(slug: string, name: string) {
+    this.slug = slug;
+    this.name = name;
+  }
+
+  apps = (args: Page) => connection([...this.appMap.values()], args);
+  tokens = (args: Page) => connection(this.tokenList, args);
+  auditLog = (args: Page) => connection(this.auditList, args);
+  members = (args: Page) =>
+    connection(
+      [...this.roles].map(([user, role]) => this.member(user, role)),
+      args,
+    );
+  images = (args: Page) =>
+    connection(
+      [...this.appMap.values()].flatMap((app) =>
+        app.releaseList.map((release) => ({
+          repository: release.image.split(':')[0],
+          digest: release.digest,
+          reference: release.image,
+          size: 12_345_678,
+          app: app.name,
+          release: release.version,
+          createdAt: release.createdAt,
+        })),
+      ),
+      args,
+    );
+  quota = () =>
+    [...this.limits].map(([resource, limit]) => ({
+      resource,
+      used: resource === 'apps' ? this.appMap.size : 0,
+      limit,
+      unit: resource === 'memoryMiB' ? 'MiB' : '',
+    }));
+
+  member(user: FakeUser, role: Role) {
+    return { id: user.id, email: user.email, name: user.name, role, createdAt: this.createdAt };
+  }
+
+  audit(actor: FakeUser, action: string, target: string): void {
+    this.auditList.unshift({
+      id: newId('a'),
+      at: new Date().toISOString(),
+      actor: actor.email,
+      action,
+      target,
+    });
+  }
+}
+
+/** The root value: one method per query, mutation and subscription. */
+export class FakePlatform {
+  readonly users: FakeUser[] = [];
+  readonly tenantMap = new Map<string, FakeTenant>();
+  readonly sessions = new Map<string, FakeUser>();
+  readonly deploymentMap = new Map<string, FakeDeployment>();
+  readonly changed = new EventEmitter().setMaxListeners(100);
+  /** What a subscription to logs sends before it ends; null keeps it open. */
+  logsEnd: number | null = null;
+
+  addUser(email: string, password: string, operator = false): FakeUser {
+    const user = { id: newId('u'), email, name: email.split('@')[0] ?? '', password, operator };
+    this.users.push(user);
+    return user;
+  }
+
+  addTenant(slug: string, members: readonly (readonly [FakeUser, Role])[]): FakeTenant {
+    const tenant = new FakeTenant(slug, slug.toUpperCase());
+    for (const [user, role] of members) tenant.roles.set(user, role);
+    this.tenantMap.set(slug, tenant);
+    return tenant;
+  }
+
+  session(user: FakeUser): string {
+    const token = newId('session-');
+    this.sessions.set(token, user);
+    return token;
+  }
+
+  #user({ authorization }: Context): FakeUser {
+    const token = authorization?.replace(/^Bearer /, '');
+    const apiToken = [...this.tenantMap.values()]
+      .flatMap((tenant) => tenant.tokenList)
+      .find((one) => one.secret === token);
+    const user = (token === undefined ? undefined : this.sessions.get(token)) ?? apiToken?.user;
+    if (!user) throw refuse('UNAUTHENTICATED', 'sign in first');
+    return user;
+  }
+
+  #tenant(slug: string, context: Context, write = false): FakeTenant {
+    const user = this.#user(context);
+    const tenant = this.tenantMap.get(slug);
+    const role = tenant?.roles.get(user);
+    if (!tenant || (!role && !user.operator)) throw refuse('NOT_FOUND', `tenant ${slug} not found`);
+    if (write && role === 'VIEWER') throw refuse('FORBIDDEN', 'a viewer may not change anything');
+    return tenant;
+  }
+
+  #app(tenant: string, name: string, context: Context, write = false): FakeApp {
+    const app = this.#tenant(tenant, context, write).appMap.get(name);
+    if (!app) throw refuse('NOT_FOUND', `app ${name} not found`);
+    return app;
+  }
+
+  #viewer(user: FakeUser, via: 'SESSION' | 'TOKEN') {
+    const memberships = [...this.tenantMap.values()].flatMap((tenant) => {
+      const role = tenant.roles.get(user);
+      return role ? [{ role, tenant }] : [];
+    });
+    return { ...user, via, memberships };
+  }
+
+  me(_args: unknown, context: Context) {
+    const user = this.#user(context);
+    return this.#viewer(user, context.authorization?.includes('session-') ? 'SESSION' : 'TOKEN');
+  }
+  tenant = ({ slug }: { slug: string }, context: Context) => this.#tenant(slug, context);
+  app = ({ tenant, name }: { tenant: string; name: string }, context: Context) =>
+    this.#app(tenant, name, context);
+  deployment({ id }: { id: string }, context: Context): FakeDeployment {
+    this.#user(context);
+    const deployment = this.deploymentMap.get(id);
+    if (!deployment) throw refuse('NOT_FOUND', `deployment ${id} not found`);
+    return deployment;
+  }
+  tenants(args: Page, context: Context) {
+    if (!this.#user(context).operator)
+      throw refuse('FORBIDDEN', 'only operators may list every tenant');
+    return connection([...this.tenantMap.values()], args);
+  }
+  nodes(args: Page, context: Context) {
+    if (!this.#user(context).operator) throw refuse('FORBIDDEN', 'only operators may see nodes');
+    return connection([this.#node()], args);
+  }
+  node({ name }: { name: string }, context: Context) {
+    if (!this.#user(context).operator) throw refuse('FORBIDDEN', 'only operators may see nodes');
+    if (name !== 'node-1') throw refuse('NOT_FOUND', `node ${name} not found`);
+    return this.#node();
+  }
+  #node() {
+    const now = new Date().toISOString();
+    return {
+      id: 'n000000000001',
+      name: 'node-1',
+      pool: 'default',
+      state: 'READY',
+      cordoned: false,
+      agentVersion: '0.1.0',
+      lastSeenAt: now,
+      createdAt: now,
+      kernel: '6.18',
+      os: 'Debian 12',
+      cgroup: 'v1',
+      crun: '1.8.1',
+      conmon: '2.1.6',
+      diskLimit: 'btrfs',
+      capacity: { cpuMillis: 2000, memoryMiB: 24_000, diskMiB: 100_000, instances: 1000 },
+      reserved: { cpuMillis: 100, memoryMiB: 128, diskMiB: 512, instances: 1 },
+      instanceCount: 1,
+      instances: (args: Page) =>
+        connection(
+          [
+            {
+              id: 'i000000000001',
+              tenant: 'demo',
+              app: 'hello',
+              process: 'web',
+              state: 'READY',
+              cpuMillis: 100,
+              memoryMiB: 128,
+            },
+          ],
+          args,
+        ),
+    };
+  }
+
+  signUp({ input }: { input: { email: string; password: string } }) {
+    if (input.password.length < 10)
+      throw refuse('INVALID', 'the password needs at least 10 characters');
+    if (this.users.some((user) => user.email === input.email))
+      throw refuse('CONFLICT', `${input.email} has an account`);
+    const user = this.addUser(input.email, input.password);
+    return {
+      token: this.session(user),
+      expiresAt: new Date(Date.now() + 86_400_000).toISOString(),
+      viewer: this.#viewer(user, 'SESSION'),
+    };
+  }
+  signIn({ input }: { input: { email: string; password: string } }) {
+    const user = this.users.find(
+      (one) => one.email === input.email && one.password === input.password,
+    );
+    if (!user) throw refuse('UNAUTHENTICATED', 'wrong email or password');
+    return {
+      token: this.session(user),
+      expiresAt: new Date(Date.now() + 86_400_000).toISOString(),
+      viewer: this.#viewer(user, 'SESSION'),
+    };
+  }
+  signOutEverywhere(_args: unknown, context: Context): boolean {
+    const user = this.#user(context);
+    for (const [token, owner] of this.sessions) if (owner === user) this.sessions.delete(token);
+    return true;
+  }
+  createTenant({ input }: { input: { slug: string; name: string | null } }, context: Context) {
+    if (this.tenantMap.has(input.slug)) throw refuse('CONFLICT', `the name ${input.slug} is taken`);
+    return this.addTenant(input.slug, [[this.#user(context), 'OWNER']]);
+  }
+  addMember({ input }: { input: { tenant: string; email: string; role: Role } }, context: Context) {
+    const tenant = this.#tenant(input.tenant, context, true);
+    const user = this.users.find((one) => one.email === input.email);
+    if (!user) throw refuse('NOT_FOUND', `nobody signed up as ${input.email}`);
+    tenant.roles.set(user, input.role);
+    return tenant.member(user, input.role);
+  }
+  setMemberRole = this.addMember.bind(this);
+  removeMember({ input }: { input: { tenant: string; email: string } }, context: Context): boolean {
+    const tenant = this.#tenant(input.tenant, context, true);
+    for (const user of tenant.roles.keys())
+      if (user.email === input.email) return tenant.roles.delete(user);
+    throw refuse('NOT_FOUND', `${input.email} not found`);
+  }
+  createApiToken(
+    {
+      input,
+    }: { input: { tenant: string; name: string; role: Role; expiresInDays: number | null } },
+    context: Context,
+  ) {
+    const user = this.#user(context);
+    const tenant = this.#tenant(input.tenant, context, true);
+    const secret = `bh_${newId('secret')}`;
+    const expiresAt =
+      input.expiresInDays === null
+        ? null
+        : new Date(Date.now() + input.expiresInDays * 86_400_000).toISOString();
+    const token = {
+      id: newId('k'),
+      name: input.name,
+      role: input.role,
+      prefix: secret.slice(0, 6),
+      createdAt: new Date().toISOString(),
+      expiresAt,
+      lastUsedAt: null,
+      secret,
+      user,
+    };
+    tenant.tokenList.push(token);
+    return { secret, token };
+  }
+  revokeApiToken({ input }: { input: { tenant: string; id: string } }, context: Context): boolean {
+    const { tokenList } = this.#tenant(input.tenant, context, true);
+    tokenList.splice(
+      tokenList.findIndex((token) => token.id === input.id),
+      1,
+    );
+    return true;
+  }
+  setQuota(
+    { input }: { input: { tenant: string; resource: string; limit: number } },
+    context: Context,
+  ) {
+    if (!this.#user(context).operator) throw refuse('FORBIDDEN', 'only operators may set quotas');
+    const tenant = this.#tenant(input.tenant, context);
+    if (!tenant.limits.has(input.resource))
+      throw refuse('INVALID', `there is no resource ${input.resource}`);
+    tenant.limits.set(input.resource, input.limit);
+    return tenant.quota();
+  }
+  createApp({ input }: { input: { tenant: string; name: string } }, context: Context): FakeApp {
+    const tenant = this.#tenant(input.tenant, context, true);
+    if (!/^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$/.test(input.name))
+      throw refuse('INVALID', `"${input.name}" is no name for an app`);
+    if (tenant.appMap.has(input.name)) throw refuse('CONFLICT', `the name ${input.name} is taken`);
+    if (tenant.appMap.size >= (tenant.limits.get('apps') ?? 0))
+      throw refuse('QUOTA_EXCEEDED', 'apps: 5 of 5 used');
+    const app = new FakeApp(this, tenant, input.name);
+    tenant.appMap.set(input.name, app);
+    tenant.audit(this.#user(context), 'app.create', input.name);
+    return app;
+  }
+  destroyApp({ input }: { input: { tenant: string; app: string } }, context: Context): FakeApp {
+    const app = this.#app(input.tenant, input.app, context, true);
+    app.state = 'DELETING';
+    setTimeout(() => this.tenantMap.get(input.tenant)?.appMap.delete(input.app), 100);
+    return app;
+  }
+  setConfig(
+    {
+      input,
+    }: { input: { tenant: string; app: string; vars: { name: string; value: string | null }[] } },
+    context: Context,
+  ) {
+    const app = this.#app(input.tenant, input.app, context, true);
+    for (const { name, value } of input.vars) {
+      if (value === null) app.vars.delete(name);
+      else app.vars.set(name, value);
+    }
+    const deployment = app.currentRelease() ? this.#begin(app, context, 'CONFIG') : null;
+    return { app, deployment };
+  }
+  deploy(
+    {
+      input,
+    }: {
+      input: {
+        tenant: string;
+        app: string;
+        image: string;
+        processes: FakeProcess[] | null;
+        description: string | null;
+      };
+    },
+    context: Context,
+  ) {
+    const app = this.#app(input.tenant, input.app, context, true);
+    if (input.image.includes('greedy'))
+      throw refuse('QUOTA_EXCEEDED', 'memoryMiB: needs 8192, 4096 free');
+    return this.#begin(app, context, 'DEPLOY', input.image, input.processes, input.description);
+  }
+  scale(
+    {
+      input,
+    }: { input: { tenant: string; app: string; formation: { process: string; count: number }[] } },
+    context: Context,
+  ) {
+    const app = this.#app(input.tenant, input.app, context, true);
+    for (const { process, count } of input.formation) {
+      const known = app.processList.find((one) => one.name === process);
+      if (!known) throw refuse('INVALID', `${app.name} has no process ${process}`);
+      known.count = count;
+    }
+    return this.#begin(app, context, 'SCALE');
+  }
+  restart = ({ input }: { input: { tenant: string; app: string } }, context: Context) =>
+    this.#begin(this.#app(input.tenant, input.app, context, true), context, 'RESTART');
+  rollback(
+    { input }: { input: { tenant: string; app: string; version: number | null } },
+    context: Context,
+  ) {
+    const app = this.#app(input.tenant, input.app, context, true);
+    const version = input.version ?? (app.currentRelease()?.version ?? 0) - 1;
+    const old = app.releaseList.find((release) => release.version === version);
+    if (!old) throw refuse('NOT_FOUND', `release v${String(version)} not found`);
+    return this.#begin(
+      app,
+      context,
+      'ROLLBACK',
+      old.image,
+      null,
+      `Roll back to v${String(version)}`,
+    );
+  }
+  stopApp = ({ input }: { input: { tenant: string; app: string } }, context: Context) =>
+    this.#begin(this.#app(input.tenant, input.app, context, true), context, 'STOP');
+  startApp = ({ input }: { input: { tenant: string; app: string } }, context: Context) =>
+    this.#begin(this.#app(input.tenant, input.app, context, true), context, 'START');
+
+  #begin(
+    app: FakeApp,
+    context: Context,
+    kind: DeploymentKind,
+    image?: string,
+    processes: FakeProcess[] | null = null,
+    description: string | null = null,
+  ) {
+    const by = this.#user(context);
+    const deployment = new FakeDeployment(app, kind, by.email, {
+      image: image ?? null,
+      processes,
+      description,
+    });
+    this.deploymentMap.set(deployment.id, deployment);
+    app.deploymentList.unshift(deployment);
+    app.tenant.audit(by, `app.${kind.toLowerCase()}`, app.name);
+    return deployment;
+  }
+
+  async *deploymentProgress({ id }: { id: string }, context: Context) {
+    const deployment = this.deployment({ id }, context);
+    yield { deploymentProgress: deployment };
+    if (deployment.status !== 'RUNNING') return;
+    for await (const _ of on(this.changed, id)) {
+      yield { deploymentProgress: deployment };
+      if (deployment.status !== 'RUNNING') return;
+    }
+  }
+
+  /** One root field for the query and the subscription of that name; graphql-js tells us which. */
+  logs(
+    args: {
+      tenant: string;
+      app: string;
+      process: string | null;
+      since: string | null;
+      tail: number;
+    },
+    context: Context,
+    info: { operation: { operation: string } },
+  ) {
+    const app = this.#app(args.tenant, args.app, context);
+    const lines = app.lines
+      .filter(
+        (line) =>
+          args.process === null || args.process === undefined || line.process === args.process,
+      )
+      .filter((line) => !args.since || line.at >= args.since);
+    const last = args.tail === 0 ? [] : lines.slice(-args.tail);
+    return info.operation.operation === 'query' ? last : this.#follow(app, last);
+  }
+  async *#follow(app: FakeApp, history: FakeApp['lines']) {
+    let sent = 0;
+    const end = this.logsEnd;
+    const live = on(this.changed, `logs:${app.id}`);
+    for (const line of history) yield { logs: line };
+    sent += history.length;
+    if (end !== null && sent >= end) return;
+    for await (const [line] of live) {
+      yield { logs: line as FakeApp['lines'][number] };
+      sent += 1;
+      if (end !== null && sent >= end) return;
+    }
+  }
+}
