@@ -1,0 +1,61 @@
+/**
+ * Who may say and hear what on NATS. Allow-lists only: what is not named here is refused by the
+ * server, and deny rules have been bypassed in the past. Pure, so that the API can use the same
+ * lists when it enrols nodes.
+ *
+ * A node and an edge may use exactly one consumer, by its exact name and filter: a wildcard in the
+ * name's place would let one node replace another's consumer and read its keys.
+ */
+import { desiredConsumer, inboxPrefix, streams, subjects } from '@bulkhead/protocol';
+
+export interface NatsPermissions {
+  publish: readonly string[];
+  subscribe: readonly string[];
+}
+
+/** The API owns the streams and everything in the account; it may do everything there. */
+export const apiPermissions = (): NatsPermissions => ({ publish: ['>'], subscribe: ['>'] });
+
+/** A node reads what it shall run and reports on itself. Inbox: `_INBOX_<node>`. */
+export function nodePermissions(node: string): NatsPermissions {
+  assertToken(node);
+  return {
+    publish: [
+      ...ownConsumer(streams.desiredBucket, desiredConsumer(node), subjects.desiredOfNode(node)),
+      subjects.report(node, '*'),
+      subjects.heartbeat(node),
+      subjects.logs('*', '*', node, '*'),
+    ],
+    subscribe: [`${inboxPrefix(node)}.>`],
+  };
+}
+
+/** An edge reads all routes and says what it serves. Inbox: `_INBOX_<edge>`. */
+export function edgePermissions(edge: string): NatsPermissions {
+  assertToken(edge);
+  return {
+    publish: [
+      ...ownConsumer(streams.routesBucket, `routes-${edge}`, `$KV.${streams.routesBucket}.>`),
+      subjects.edgeApplied(edge),
+      subjects.edgeHeartbeat(edge),
+    ],
+    subscribe: [`${inboxPrefix(edge)}.>`],
+  };
+}
+
+/** The JetStream requests for one consumer with a pinned name and filter; it needs no acks. */
+function ownConsumer(bucket: string, consumer: string, filter: string): string[] {
+  const stream = `KV_${bucket}`;
+  return [
+    `$JS.API.CONSUMER.CREATE.${stream}.${consumer}.${filter}`,
+    `$JS.API.CONSUMER.INFO.${stream}.${consumer}`,
+    `$JS.API.CONSUMER.DELETE.${stream}.${consumer}`,
+    `$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`,
+  ];
+}
+
+/** An id becomes a part of subjects: a dot or a wildcard in it would widen what its owner may do. */
+function assertToken(id: string): void {
+  if (!/^[a-zA-Z0-9_-]{1,64}$/.test(id))
+    throw new Error(`"${id}" cannot be part of a NATS subject`);
+}

@@ -1,0 +1,178 @@
+/** What one platform on one machine is made of: where it keeps its state, its ports, its names. */
+import { join, resolve } from 'node:path';
+
+export interface Ports {
+  api: number;
+  edge: number;
+  registry: number;
+  nats: number;
+  postgres: number;
+  agentMetrics: number;
+  edgeMetrics: number;
+}
+
+/** Names and ranges of the local node; two platforms on one machine must not share any of them. */
+export interface NodeSettings {
+  name: string;
+  /** Addresses of its containers, a /16. */
+  network: string;
+  cgroup: string;
+  nftTable: string;
+  /** At most four letters: the kernel allows 15 for an interface's name. */
+  vethPrefix: string;
+  /** First host id given to containers. */
+  idBase: number;
+}
+
+export interface PlatformSettings {
+  /** The clone this runs from. */
+  root: string;
+  stateDir: string;
+  host: '127.0.0.1';
+  ports: Ports;
+  /** Null: the default ports. */
+  portBase: number | null;
+  /** Apps answer at `<app>.<tenant>.<domain>`. */
+  domain: string;
+  /** Somebody else's PostgreSQL; null runs our own. */
+  databaseUrl: string | null;
+  signUp: 'open' | 'closed';
+  node: NodeSettings;
+}
+
+/** What `startPlatform` may be told; everything else has a default. */
+export interface PlatformOptions {
+  root: string;
+  stateDir?: string | undefined;
+  /** With a base, the ports are base, base + 1, ... in the order of `Ports`; see `portsFrom`. */
+  portBase?: number | undefined;
+  domain?: string | undefined;
+  databaseUrl?: string | undefined;
+  signUp?: 'open' | 'closed' | undefined;
+  node?: Partial<NodeSettings> | undefined;
+}
+
+export const defaultPorts: Ports = {
+  api: 4000,
+  edge: 8080,
+  registry: 5000,
+  nats: 4222,
+  postgres: 54321,
+  agentMetrics: 4100,
+  edgeMetrics: 4101,
+};
+
+export const portsFrom = (base: number): Ports => ({
+  api: base,
+  edge: base + 1,
+  registry: base + 2,
+  nats: base + 3,
+  postgres: base + 4,
+  agentMetrics: base + 5,
+  edgeMetrics: base + 6,
+});
+
+/** An error of the person who set an option: shown without a stack. */
+export class SettingsError extends Error {}
+
+export function makeSettings(options: PlatformOptions): PlatformSettings {
+  const { portBase } = options;
+  if (
+    portBase !== undefined &&
+    !(Number.isInteger(portBase) && portBase >= 1024 && portBase <= 65_500)
+  )
+    throw new SettingsError(`the port base must be a number from 1024 to 65500, not ${portBase}`);
+  const stateDir = resolve(options.stateDir ?? '/var/lib/bulkhead');
+  if (stateDir === '/' || options.root.startsWith(`${stateDir}/`) || options.root === stateDir)
+    throw new SettingsError(
+      `the state directory ${stateDir} must be one of its own, not one that holds the clone`,
+    );
+  // A path goes into service scripts and configuration files of several syntaxes.
+  if (!/^[A-Za-z0-9_./-]+$/.test(stateDir))
+    throw new SettingsError(
+      `the state directory's path may have letters, digits and _ . / - only, not "${stateDir}"`,
+    );
+  return {
+    root: options.root,
+    stateDir,
+    host: '127.0.0.1',
+    ports: portBase === undefined ? defaultPorts : portsFrom(portBase),
+    portBase: portBase ?? null,
+    domain: options.domain ?? 'localhost',
+    databaseUrl: options.databaseUrl ?? null,
+    signUp: options.signUp ?? 'open',
+    node: {
+      name: 'node-1',
+      network: '10.201.0.0/16',
+      cgroup: 'bulkhead',
+      nftTable: 'bulkhead',
+      vethPrefix: 'bh',
+      idBase: 1_048_576,
+      ...options.node,
+    },
+  };
+}
+
+/** The options that `npm run up` and `npm run down` read from the environment; see deploy/README.md. */
+export function optionsFromEnvironment(
+  root: string,
+  env: Readonly<Record<string, string | undefined>>,
+): PlatformOptions {
+  const value = (name: string) =>
+    env[name] === undefined || env[name] === '' ? undefined : env[name];
+  const number = (name: string) => {
+    const text = value(name);
+    if (text !== undefined && !/^\d+$/.test(text))
+      throw new SettingsError(`${name} must be a number, not "${text}"`);
+    return text === undefined ? undefined : Number(text);
+  };
+  const signUp = value('SIGN_UP');
+  if (signUp !== undefined && signUp !== 'open' && signUp !== 'closed')
+    throw new SettingsError(`SIGN_UP must be open or closed, not "${signUp}"`);
+  const idBase = number('AGENT_ID_BASE');
+  const node = {
+    name: value('BULKHEAD_NODE_NAME'),
+    network: value('AGENT_NETWORK'),
+    cgroup: value('AGENT_CGROUP'),
+    nftTable: value('AGENT_NFT_TABLE'),
+    vethPrefix: value('AGENT_VETH_PREFIX'),
+  };
+  return {
+    root,
+    stateDir: value('BULKHEAD_STATE'),
+    portBase: number('BULKHEAD_PORT_BASE'),
+    domain: value('PLATFORM_DOMAIN'),
+    databaseUrl: value('DATABASE_URL'),
+    signUp,
+    node: {
+      ...Object.fromEntries(Object.entries(node).filter(([, set]) => set !== undefined)),
+      ...(idBase === undefined ? {} : { idBase }),
+    },
+  };
+}
+
+/** Where things are inside the state directory. */
+export const layout = (stateDir: string) => ({
+  /** What this platform was started with, so that `down` needs no options. Read by root only. */
+  platformFile: join(stateDir, 'platform.json'),
+  /** E-mail addresses and passwords that set-up made. Read by root only. */
+  credentialsFile: join(stateDir, 'credentials.json'),
+  /** The clone appears here, for processes that run as users who may not enter the clone's own path. */
+  clone: join(stateDir, 'clone'),
+  bin: join(stateDir, 'bin'),
+  run: join(stateDir, 'run'),
+  log: join(stateDir, 'log'),
+  setupLog: join(stateDir, 'log/setup'),
+  service: join(stateDir, 'service'),
+  /** Seeds of the NATS operator and accounts, and the superuser's database password: root only. */
+  rootKeys: join(stateDir, 'keys/root'),
+  apiKeys: join(stateDir, 'keys/api'),
+  edgeKeys: join(stateDir, 'keys/edge'),
+  postgres: join(stateDir, 'postgres'),
+  nats: join(stateDir, 'nats'),
+  registry: join(stateDir, 'registry'),
+  edge: join(stateDir, 'edge'),
+  /** The local node's own directory: who it is, its keys, its containers. */
+  node: join(stateDir, 'node'),
+});
+export type Layout = ReturnType<typeof layout>;
