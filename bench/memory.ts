@@ -1,0 +1,50 @@
+import { readFile } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { benchImage, type Bench } from './fixture.ts';
+import type { Result } from './measure.ts';
+import { dockerLimits, eightAtATime, instanceName, specOf } from './start.ts';
+
+const count = 100;
+
+/** What an idle instance costs the machine: the drop of MemAvailable over 100 of them. */
+export async function memoryBench(bench: Bench): Promise<Result[]> {
+  const runtime = await bench.runtime();
+  const specs = Array.from({ length: count }, (_, i) => specOf(instanceName(1000 + i), bench));
+  const ours = await drop(() => eightAtATime(specs, (spec) => runtime.start(spec)));
+  await eightAtATime(specs, (spec) => runtime.remove(spec.id));
+
+  const docker = await bench.docker();
+  const theirs = await drop(() =>
+    eightAtATime(specs, (spec) =>
+      docker.cli('run', '-d', ...dockerLimits, benchImage, ...spec.command!),
+    ),
+  );
+  return [
+    {
+      bench: 'memory',
+      work: `machine memory per idle instance, of ${count} running`,
+      rival: 'docker run -d (20.10), without its daemons',
+      unit: 'MiB',
+      ours: [ours],
+      theirs: [theirs],
+    },
+  ];
+}
+
+/** MiB of MemAvailable that `work` took, per instance. */
+async function drop(work: () => Promise<unknown>): Promise<number> {
+  const before = await settled();
+  await work();
+  return (before - (await settled())) / count;
+}
+
+/** MemAvailable in MiB, the median of a few seconds: the kernel frees late. */
+async function settled(): Promise<number> {
+  const values: number[] = [];
+  for (let i = 0; i < 7; i++) {
+    await delay(500);
+    const text = await readFile('/proc/meminfo', 'utf8');
+    values.push(Number(/^MemAvailable:\s+(\d+)/m.exec(text)![1]) / 1024);
+  }
+  return values.sort((a, b) => a - b)[3]!;
+}

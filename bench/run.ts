@@ -1,0 +1,56 @@
+/** `npm run bench [-- NAME ...]`: measures, prints, and appends to RESULTS.md. */
+import { appendFile, readFile } from 'node:fs/promises';
+import { cpus, release, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { deployBench } from './deploy.ts';
+import { Bench } from './fixture.ts';
+import { format, type Result } from './measure.ts';
+import { memoryBench } from './memory.ts';
+import { startBench } from './start.ts';
+
+const benches: Record<string, (bench: Bench) => Promise<Result[]>> = {
+  start: startBench,
+  deploy: deployBench,
+  memory: memoryBench,
+};
+
+const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(benches);
+const unknown = names.filter((name) => !Object.hasOwn(benches, name));
+if (unknown.length > 0) {
+  process.stderr.write(
+    `there is no benchmark ${unknown.join(', ')}; there are ${Object.keys(benches).join(', ')}\n`,
+  );
+  process.exit(2);
+}
+
+const bench = await Bench.create();
+try {
+  const lines: string[] = [];
+  for (const name of names) {
+    process.stdout.write(`${name} ...\n`);
+    for (const result of await benches[name]!(bench)) {
+      lines.push(`| ${format(result)} |`);
+      process.stdout.write(`${lines.at(-1)}\n`);
+    }
+  }
+  const results = join(import.meta.dirname, 'RESULTS.md');
+  const [cpu] = cpus();
+  const { name, version } = JSON.parse(
+    await readFile(join(import.meta.dirname, '../package.json'), 'utf8'),
+  ) as { name: string; version: string };
+  await appendFile(
+    results,
+    `
+## ${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC, ${name} ${version}
+
+${cpus().length} cores (${cpu?.model.trim()}), ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}
+
+| bench | work | rival | ours: median (range) | rival: median (range) | ours / rival |
+|---|---|---|---|---|---|
+${lines.join('\n')}
+`,
+  );
+  process.stdout.write(`\nadded to ${results}\n`);
+} finally {
+  await bench.close();
+}
