@@ -473,14 +473,14 @@ describe('the edge', () => {
     await settle(routeOf('x.localhost', [await backend('a')]));
     await settle(routeOf('y.localhost', [], 'stopped'));
     await nats.stop();
-    process.kill(haproxy.pid, 'SIGKILL');
+    await haproxy.kill();
     await until('it serves again', async () => (await ask('x.localhost')).status === 200);
     expect((await ask('y.localhost')).headers['x-bulkhead-error']).toBe('stopped');
     // A change made while it starts must not get lost either.
     await nats.start();
     await watchEdge();
     kv = await nats.bucket();
-    process.kill(haproxy.pid, 'SIGKILL');
+    await haproxy.kill();
     const b = await backend('b');
     await settle(routeOf('x.localhost', [b]));
     await until(

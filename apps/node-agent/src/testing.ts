@@ -1,6 +1,5 @@
 /** What the service specs stand on: a real nats-server, a stand-in for the control plane, and an agent on a fake host. */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -60,12 +59,7 @@ export async function temporaryDirectory(): Promise<string> {
 }
 
 function natsServerBinary(): string {
-  const candidates = [
-    process.env['NATS_SERVER_BIN'],
-    process.env['BULKHEAD_TOOLS'] && join(process.env['BULKHEAD_TOOLS'], 'nats-server'),
-    '/tmp/natsdl/out/usr/sbin/nats-server',
-  ];
-  const found = candidates.find((path) => path && existsSync(path));
+  const found = process.env['NATS_SERVER_BIN'];
   if (!found) throw new Error('no nats-server: `npm test` fetches one and sets NATS_SERVER_BIN');
   return found;
 }

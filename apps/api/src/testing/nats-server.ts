@@ -1,15 +1,8 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { eventually } from './eventually.ts';
-
-const candidates = [
-  process.env['NATS_SERVER_BIN'],
-  '/tmp/natsdl/out/usr/sbin/nats-server',
-  '/usr/sbin/nats-server',
-];
 
 /** A real nats-server with JetStream on a port of its own, for one test. */
 export class TestNatsServer {
@@ -30,8 +23,8 @@ export class TestNatsServer {
 
   /** Starts again on the same port, with whatever data there is. */
   async restart(): Promise<void> {
-    const binary = candidates.find((path) => path !== undefined && existsSync(path));
-    if (!binary) throw new Error('no nats-server found; set NATS_SERVER_BIN');
+    const binary = process.env['NATS_SERVER_BIN'];
+    if (!binary) throw new Error('no nats-server: `npm test` fetches one and sets NATS_SERVER_BIN');
     const portsDir = await mkdtemp(join(this.dir, 'ports-'));
     const store = join(this.dir, 'store');
     await mkdir(store, { recursive: true });

@@ -69,6 +69,13 @@ export class TestHaproxy {
     return this.#child?.pid ?? 0;
   }
 
+  /** Kills the master and waits until the supervisor has started the next one. */
+  async kill(): Promise<void> {
+    const killed = this.#child;
+    killed?.kill('SIGKILL');
+    await until('HAProxy is started again', () => this.#child !== killed);
+  }
+
   async stop(): Promise<void> {
     this.#wanted = false;
     this.#child?.kill('SIGTERM');

@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { inboxPrefix, streams, subjects, type Route } from '@bulkhead/protocol';
 import {
@@ -16,8 +16,7 @@ import { connect, credsAuthenticator, type NatsConnection } from 'nats';
 import { freePort, stopped, until } from './machine.ts';
 
 function natsServerBinary(): string {
-  const candidates = [process.env['NATS_SERVER_BIN'], '/tmp/natsdl/out/usr/sbin/nats-server'];
-  const found = candidates.find((each) => each !== undefined && existsSync(each));
+  const found = process.env['NATS_SERVER_BIN'];
   if (!found) throw new Error('no nats-server: `npm test` fetches one and sets NATS_SERVER_BIN');
   return found;
 }
