@@ -1,5 +1,5 @@
 /** Debian's docker-registry; who may pull and push is decided by the API, which signs short tokens. */
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import {
   ensureDirectory,
@@ -17,7 +17,10 @@ const certificateFile = (paths: Layout) => join(paths.registry, 'token.crt.pem')
 export const registryHost = (settings: PlatformSettings) =>
   `${settings.host}:${settings.ports.registry}`;
 
-/** `certificate` is the one by which the registry knows the API's tokens. */
+/**
+ * `certificate` is the one by which the registry knows the API's tokens. Answers a fingerprint of
+ * the configuration: that itself holds a secret, and a run script may be read by everybody.
+ */
 export async function ensureRegistryFiles(
   settings: PlatformSettings,
   paths: Layout,
@@ -34,7 +37,7 @@ export async function ensureRegistryFiles(
   );
   const config = registryConfig(settings, paths, secret);
   await ensureFile(configFile(paths), config, 0o600, owner);
-  return config;
+  return createHash('sha256').update(config).digest('hex').slice(0, 16);
 }
 
 /**
