@@ -1,4 +1,4 @@
-import { DomainError, unavailable } from '@bulkhead/protocol';
+import { DomainError, invalid, unavailable } from '@bulkhead/protocol';
 import { Prisma } from '../generated/client.ts';
 
 /** Prisma's codes: cannot reach, cannot get a connection, lost it, timed out, lost a conflict of locks. */
@@ -18,6 +18,9 @@ const transientKinds = new Set([
 /** PostgreSQL's own: shutting down or starting, too many connections, deadlock, serialisation. */
 const transientStates = /^(57P0\d|53300|40P01|40001|08\w{3})$/;
 
+/** A NUL character, which its text cannot hold: in a parameter, and in JSON. */
+const nulStates = /^(22021|22P05)$/;
+
 /** What pg says without a code, when a connection is lost between two queries. */
 const transientMessages =
   /^(Client has encountered a connection error|Connection terminated|Client was closed)/;
@@ -27,10 +30,18 @@ export function isDuplicate(error: unknown): boolean {
   return error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2002';
 }
 
-/** What a door throws: transient failures of the database as UNAVAILABLE, all else as it is. */
+/**
+ * What a door throws: transient failures of the database as UNAVAILABLE, text that it cannot hold as
+ * INVALID, all else as it is.
+ */
 export function translateError(error: unknown): unknown {
-  if (error instanceof DomainError || !isTransient(error)) return error;
-  const refusal = unavailable('the database does not answer; try again in a moment');
+  if (error instanceof DomainError) return error;
+  const refusal = isTransient(error)
+    ? unavailable('the database does not answer; try again in a moment')
+    : nulStates.test(stateOf(error))
+      ? invalid('a text holds a NUL character (\\u0000), which is not allowed')
+      : null;
+  if (refusal === null) return error;
   refusal.cause = error;
   return refusal;
 }
@@ -41,19 +52,26 @@ interface AdapterCause {
   originalCode?: unknown;
 }
 
-function isTransient(error: unknown): boolean {
-  if (error instanceof Prisma.PrismaClientInitializationError) return true;
-  if (!(error instanceof Error)) return false;
-  const { code, meta, cause } = error as Error & {
-    code?: unknown;
+function adapterOf(error: Error): AdapterCause | undefined {
+  const { meta, cause } = error as Error & {
     meta?: { driverAdapterError?: { cause?: AdapterCause } };
     cause?: AdapterCause;
   };
+  return meta?.driverAdapterError?.cause ?? cause;
+}
+
+/** PostgreSQL's SQLSTATE; empty when the error is not from there. */
+function stateOf(error: unknown): string {
+  const adapter = error instanceof Error ? adapterOf(error) : undefined;
+  const state = adapter?.originalCode ?? adapter?.code;
+  return typeof state === 'string' ? state : '';
+}
+
+function isTransient(error: unknown): boolean {
+  if (error instanceof Prisma.PrismaClientInitializationError) return true;
+  if (!(error instanceof Error)) return false;
+  const { code } = error as Error & { code?: unknown };
   if (typeof code === 'string' && transientCodes.has(code)) return true;
   if (transientMessages.test(error.message)) return true;
-  const adapter = meta?.driverAdapterError?.cause ?? cause;
-  return (
-    transientKinds.has(String(adapter?.kind)) ||
-    transientStates.test(String(adapter?.originalCode ?? adapter?.code))
-  );
+  return transientKinds.has(String(adapterOf(error)?.kind)) || transientStates.test(stateOf(error));
 }
