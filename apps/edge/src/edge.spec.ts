@@ -328,6 +328,16 @@ describe('the edge', () => {
       '400',
     );
     expect(await status('GET /#x HTTP/1.1\r\nHost: x.localhost\r\n\r\n')).toBe('400');
+    expect(await status('GET / HTTP/1.1\r\nHost: x.localhost:80\r\n\r\n')).toBe('200');
+    for (const host of [
+      'y.localhost,x.localhost',
+      'x.localhost\0',
+      'x.localhost:a',
+      'y@x.localhost',
+    ]) {
+      expect(await status(`GET / HTTP/1.1\r\nHost: ${host}\r\n\r\n`), host).toBe('400');
+    }
+    expect(await status('GET / HTTP/1.1\r\n\r\n')).toBe('400');
     expect(await status('GET / HTTP/1.1\r\nHost: x.localhost\r\nbad header: 1\r\n\r\n')).toBe(
       '400',
     );

@@ -132,6 +132,8 @@ frontend edge
   http-request set-var(txn.dest) var(txn.host),map_str(${files.map},none)
   # After a reload: requests on connections that the old worker kept go to the new one, whose table is right.
   http-request set-var(txn.dest) str(handover) if { stopping }
+  # One name and perhaps a port; HAProxy would take the last of a list and let control characters pass.
+  http-request deny deny_status 400 unless { req.fhdr(host) -m reg '^(\\[[0-9A-Fa-f:.]*\\]|[A-Za-z0-9._-]*)(:[0-9]*)?$' }
   # A fragment has no business in a request, and servers disagree on what it means.
   http-request deny deny_status 400 if { url -m sub '#' }
 ${Object.entries(hostPages)
