@@ -48,6 +48,15 @@ describe('signing in', () => {
     for (const { stdout, stderr } of outputs) expect(stdout + stderr).not.toContain(context?.token);
   });
 
+  it('never shows a token that does not fit into a header', async () => {
+    const { code, stdout, stderr } = await ann.run(['whoami'], {
+      env: { BULKHEAD_SERVER: world.server.url, BULKHEAD_TOKEN: 'bh_secret\nbh_more' },
+    });
+    expect([code, stdout]).toEqual([2, '']);
+    expect(stderr).toContain('the token is none');
+    expect(stderr).not.toContain('bh_');
+  });
+
   it('says who you are', async () => {
     const { stdout } = await ann.run(['whoami']);
     expect(stdout).toMatch(/^User: +ann <ann@example.com>$/m);
@@ -272,6 +281,8 @@ describe('configuration', () => {
     const rolled = await ann.run(['config', 'unset', 'A', ...at]);
     expect(rolled.stdout).toContain('hello v2 is ready');
     expect(await ann.json(['config', ...at])).toEqual([{ name: 'B', value: 'x=y' }]);
+    const again = await ann.run(['config', 'unset', 'A', ...at]);
+    expect(again.stdout).toBe('Nothing changed: it was so before.\n');
   });
 
   it('takes secrets from stdin and from a file', async () => {

@@ -70,7 +70,11 @@ async function change(
     .request(setConfig, { input: { ...at, vars: [...vars] } });
   if (saved.deployment === null) {
     out.data(saved);
-    out.line('Saved. It takes effect with the first deploy.');
+    out.line(
+      saved.app.currentRelease === null
+        ? 'Saved. It takes effect with the first deploy.'
+        : 'Nothing changed: it was so before.',
+    );
     return;
   }
   await followOrDetach(session, saved.deployment.id, at, options);

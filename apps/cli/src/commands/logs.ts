@@ -137,7 +137,7 @@ export function logsCommand(program: Command, act: Act): void {
         .option('-p, --process <name>', 'only this process')
         .option('--instance <id>', 'only this instance')
         .option('--since <time>', 'only newer lines: 10m, 2h, or a date')
-        .option('-n, --lines <count>', 'at most this many earlier lines', integer(0, 10_000), 100),
+        .option('-n, --lines <count>', 'at most this many earlier lines', integer(0, 1000), 100),
     ).action(
       act(async (session, options: LogOptions, name?: string) => {
         const { out } = session;

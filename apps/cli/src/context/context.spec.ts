@@ -76,6 +76,7 @@ describe('which server, token and tenant', () => {
   it('takes options before environment before project before context', () => {
     const connection = resolveConnection({}, { BULKHEAD_TOKEN: 'ci' }, stored);
     expect(connection.token).toBe('ci');
+    expect(resolveConnection({}, { BULKHEAD_TOKEN: 'ci\n' }, stored).token).toBe('ci');
     const project = { tenant: 'project', app: 'project' };
     expect(
       resolveTenant({ tenant: 'option' }, { BULKHEAD_TENANT: 'env' }, project, connection),

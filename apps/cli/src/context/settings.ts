@@ -50,7 +50,8 @@ export function resolveConnection(
   if (server !== null && context !== undefined && context.server !== server) {
     throw usageError(`context "${String(name)}" is for ${context.server}, not for ${server}`);
   }
-  const token = set(env['BULKHEAD_TOKEN']);
+  // The newline at the end of a file is no part of the token in it.
+  const token = set(env['BULKHEAD_TOKEN']?.trim());
   return {
     context: context === undefined ? null : name,
     server:

@@ -1,4 +1,4 @@
-import { CliError, Interrupted } from '../errors.ts';
+import { CliError, Interrupted, usageError } from '../errors.ts';
 import { plainText } from '../output/text.ts';
 import type { Operation } from './operations.ts';
 import { factsOf, problemOf, type RequestFacts, type WireError } from './problem.ts';
@@ -88,6 +88,10 @@ export class GraphqlClient {
 
   async #post(url: string, body: string): Promise<Response> {
     const { server, token, signal } = this.options;
+    // `fetch` would refuse it with the token in its message, which may end up in the log of a CI.
+    if (token !== null && !/^[\x21-\x7e]+$/.test(token)) {
+      throw usageError('the token is none: there are blanks or other characters in it');
+    }
     const timeout = AbortSignal.timeout(requestTimeoutMs);
     try {
       return await fetch(url, {

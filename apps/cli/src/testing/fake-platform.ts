@@ -370,11 +370,13 @@ export class FakePlatform {
     context: Context,
   ) {
     const app = this.#app(input.tenant, input.app, context, true);
+    let changed = false;
     for (const { name, value } of input.vars) {
+      changed ||= (app.vars.get(name) ?? null) !== value;
       if (value === null) app.vars.delete(name);
       else app.vars.set(name, value);
     }
-    const deployment = app.currentRelease() ? this.#begin(app, context, 'CONFIG') : null;
+    const deployment = changed && app.currentRelease() ? this.#begin(app, context, 'CONFIG') : null;
     return { app, deployment };
   }
   deploy(
