@@ -1,5 +1,6 @@
 export { Tenancy, type TenancyOptions, type TenantRef } from './tenancy.ts';
 export { migrate, ensureDatabase } from './db/migrate.ts';
+export { accessChannel } from './db/access-changed.ts';
 export type * from './db/transactions.ts';
 export type { Page, PageArgs } from './db/page.ts';
 export type { SignedIn } from './credentials/credentials.ts';

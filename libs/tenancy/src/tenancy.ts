@@ -180,9 +180,11 @@ export class Tenancy {
 
   /**
    * Calls `heard` whenever somebody notifies the channel, and after each (re)connection; `outbox` is
-   * notified by every transaction that writes outbox rows. Answers how to stop.
+   * notified by every transaction that writes outbox rows, `accessChannel` with the id of a user who
+   * may do less than before. After a (re)connection the payload is null: anything may have been
+   * said. Answers how to stop.
    */
-  listen(channel: string, heard: () => void): () => Promise<void> {
+  listen(channel: string, heard: (payload: string | null) => void): () => Promise<void> {
     return listen(this.#databaseUrl, channel, heard);
   }
 

@@ -8,6 +8,7 @@ import { getOperationAST, type ExecutionResult } from 'graphql';
 import { Authenticator } from '../auth/authenticator.ts';
 import { LOGGER, type Logger } from '../logger.ts';
 import { METRICS, type Metrics } from '../metrics/metrics.ts';
+import { AccessChanges } from '../tenancy/access-changes.ts';
 import { TENANCY } from '../tenancy/tenancy.module.ts';
 import { DateTime } from './date-time.ts';
 import { formatError } from './errors.ts';
@@ -60,6 +61,7 @@ export class GraphqlModule implements OnModuleInit, OnApplicationBootstrap {
     @Inject(GraphQLSchemaHost) private readonly schemaHost: GraphQLSchemaHost,
     @Inject(TENANCY) private readonly tenancy: Tenancy,
     @Inject(Authenticator) private readonly authenticator: Authenticator,
+    @Inject(AccessChanges) private readonly access: AccessChanges,
     @Inject(METRICS) private readonly metrics: Metrics,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
@@ -88,6 +90,7 @@ export class GraphqlModule implements OnModuleInit, OnApplicationBootstrap {
       log: this.logger,
       metrics: this.metrics,
       identify: (authorization) => this.authenticator.identify(authorization),
+      watchAccess: (userId, look) => this.access.watch(userId, look),
       makeContext: (identity, address, requestId) =>
         this.#context(identity, 'socket', address, requestId),
     });

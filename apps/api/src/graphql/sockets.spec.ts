@@ -270,3 +270,26 @@ test('a socket ends with the credential that opened it', async () => {
   await api.tenancy.signOutEverywhere(leaver);
   expect(await closed).toBe(4401);
 });
+
+test('a socket ends at once when its credential is ended, without waiting for the next look', async () => {
+  const person = await makeTenant(api.tenancy, 'at-once');
+  const made = await api.tenancy.run(
+    person,
+    { tenant: 'at-once', permission: 'token.create' },
+    (tx) => tx.tokens.create({ name: 'ci', role: 'viewer' }),
+  );
+  const opened = async (credential: string) => {
+    const { heard, closed, send } = await rawSocket();
+    send({ type: 'connection_init', payload: { authorization: `Bearer ${credential}` } });
+    await eventually('the socket is acknowledged', () => heard.length > 0);
+    return { closed };
+  };
+  const bySession = await opened(await api.sessionOf(person));
+  const byToken = await opened(made.secret);
+  await api.tenancy.run(person, { tenant: 'at-once', permission: 'token.revoke' }, (tx) =>
+    tx.tokens.revoke({ id: made.token.id }),
+  );
+  expect(await byToken.closed).toBe(4401);
+  await api.tenancy.signOutEverywhere(person);
+  expect(await bySession.closed).toBe(4401);
+}, 5000);

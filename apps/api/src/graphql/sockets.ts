@@ -32,7 +32,7 @@ export const socketLimits = {
   initWaitMs: 5000,
   /** Ping, and how long the answer may take. Milliseconds. */
   keepAliveMs: 15_000,
-  /** How often the credential is looked at again: signed out, revoked, removed? Milliseconds. */
+  /** How often the credential is looked at again even if nobody said that it changed. Milliseconds. */
   recheckMs: 30_000,
 };
 
@@ -44,6 +44,8 @@ export interface SocketOptions {
   log: Logger;
   metrics: Metrics;
   identify: (authorization: string | undefined) => Promise<Identity>;
+  /** Calls `look` when a user may do less than before; answers how to stop. */
+  watchAccess?: (userId: string, look: () => void) => () => void;
   makeContext: (identity: Identity, address: string, requestId: string) => RequestContext;
   /** For tests. */
   limits?: Partial<typeof socketLimits>;
@@ -57,6 +59,7 @@ interface Extra {
   /** Operations in the work; the client's `complete` does not lower it before the work has ended. */
   running: number;
   readonly timers: Set<NodeJS.Timeout>;
+  stopWatching: () => void;
 }
 type SocketContext = Context<Record<string, unknown>, Extra>;
 
@@ -135,6 +138,7 @@ export class GraphqlSockets {
       identity: { kind: 'anonymous' },
       running: 0,
       timers: new Set(),
+      stopWatching: () => undefined,
     };
     metrics.sockets.inc();
     socket.on('error', (error) => log.debug({ error: error.message }, 'socket failed'));
@@ -162,6 +166,7 @@ export class GraphqlSockets {
     );
     socket.once('close', (code, reason) => {
       for (const timer of extra.timers) clearInterval(timer);
+      extra.stopWatching();
       metrics.sockets.dec();
       closed(code, String(reason)).catch((error: unknown) =>
         log.error({ err: error }, 'a closed socket could not be tidied up'),
@@ -201,6 +206,12 @@ export class GraphqlSockets {
         this.#options.log.warn({ err: error }, 'a credential could not be looked at again'),
       );
     extra.timers.add(setInterval(() => void recheck(), this.#limits.recheckMs));
+    const { userId } = extra.identity.caller;
+    extra.stopWatching();
+    extra.stopWatching =
+      this.#options.watchAccess?.(userId, () => void recheck()) ?? extra.stopWatching;
+    // It may have closed while its credential was looked at.
+    if (extra.socket.readyState === extra.socket.CLOSED) extra.stopWatching();
   }
 
   async #identify(extra: Extra, authorization: string | undefined): Promise<void> {

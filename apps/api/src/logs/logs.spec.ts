@@ -72,9 +72,9 @@ async function read(variables: object = {}, as: Caller = owner) {
 }
 
 /** Follows until `end` is called; reconnects by itself as the stock client does. */
-async function follow(variables: object = {}) {
+async function follow(variables: object = {}, as: Caller = owner) {
   const heard: string[] = [];
-  const token = await api.sessionOf(owner);
+  const token = await api.sessionOf(as);
   const client = createClient({
     url: `${api.url.replace('http', 'ws')}/graphql`,
     webSocketImpl: WebSocket,
@@ -180,8 +180,14 @@ test("another tenant's logs are not found, and a wildcard is no instance", async
 test('a follower who is no member any more hears no more', async () => {
   const member = await makeMember(api.tenancy, owner, 'demo', 'viewer');
   expect(await read({ tail: 1 }, member)).toHaveLength(1);
+  const { heard, end } = await follow({ tail: 1 }, member);
+  await eventually('history', () => heard.length === 1);
   await api.tenancy.run(owner, { tenant: 'demo', permission: 'member.remove' }, (tx) =>
     tx.members.remove({ email: member.email }),
   );
   expect(await read({ tail: 1 }, member)).toBe('NOT_FOUND');
-});
+  await eventually('the open one ends', () => heard.at(-1)?.includes('NOT_FOUND') === true);
+  await write('not for strangers');
+  expect(heard).not.toContain('not for strangers');
+  await end();
+}, 8000);

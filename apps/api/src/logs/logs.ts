@@ -3,12 +3,13 @@ import { invalid, type LogLine } from '@bulkhead/protocol';
 import type { Door } from '../graphql/door.ts';
 import { endable } from '../graphql/endable.ts';
 import { patiently } from '../graphql/patiently.ts';
+import { AccessChanges } from '../tenancy/access-changes.ts';
 import { TENANCY } from '../tenancy/tenancy.module.ts';
 import type { Tenancy } from '@bulkhead/tenancy';
 import { LogStore, type AppLogs, type StoredBatch } from './log-store.ts';
 import type { LogArguments } from './logs.models.ts';
 
-/** How often a follower's right to read is looked at again. Milliseconds. */
+/** How often a follower's right to read is looked at again even if nobody said that it changed. Milliseconds. */
 const recheckMs = 10_000;
 /** Where looking further back for lines ends: a filter may fit nothing at all. */
 const mostBatches = 10_000;
@@ -28,6 +29,7 @@ export class Logs {
   constructor(
     @Inject(LogStore) private readonly store: LogStore,
     @Inject(TENANCY) private readonly tenancy: Tenancy,
+    @Inject(AccessChanges) private readonly access: AccessChanges,
   ) {}
 
   async read(door: Door, which: LogArguments): Promise<ReadLine[]> {
@@ -48,12 +50,14 @@ export class Logs {
     const stopping = new AbortController();
     const signal = AbortSignal.any([ending, stopping.signal]);
     let refusal: unknown = null;
-    const recheck = setInterval(() => {
+    const look = () => {
       patiently(() => locate(door, which), signal).catch((error: unknown) => {
         refusal ??= error;
         stopping.abort();
       });
-    }, recheckMs);
+    };
+    const recheck = setInterval(look, recheckMs);
+    const stopWatching = this.access.watch(door.caller.userId, look);
     const owners = new Owners(this.tenancy, logs.appId);
     try {
       for await (const stored of this.store.follow(logs, history.next, signal)) {
@@ -65,6 +69,7 @@ export class Logs {
       }
     } finally {
       clearInterval(recheck);
+      stopWatching();
     }
     if (refusal && !ending.aborted) throw refusal;
   }

@@ -5,9 +5,10 @@ import { Tenancy } from '@bulkhead/tenancy';
 import { readJwk } from '../auth/session-tokens.ts';
 import { LOGGER, type Logger } from '../logger.ts';
 import { SETTINGS, type Settings } from '../settings.ts';
+import { AccessChanges } from './access-changes.ts';
+import { TENANCY } from './tenancy.key.ts';
 
-/** The key of the Tenancy, the only door to the database, in Nest's container. */
-export const TENANCY = Symbol('TENANCY');
+export { TENANCY };
 
 /** How often the database is tried at the start, a second apart: it may be starting too. */
 const attempts = 30;
@@ -29,8 +30,11 @@ export async function connectTenancy(settings: Settings, logger: Logger): Promis
 
 @Global()
 @Module({
-  providers: [{ provide: TENANCY, useFactory: connectTenancy, inject: [SETTINGS, LOGGER] }],
-  exports: [TENANCY],
+  providers: [
+    { provide: TENANCY, useFactory: connectTenancy, inject: [SETTINGS, LOGGER] },
+    AccessChanges,
+  ],
+  exports: [TENANCY, AccessChanges],
 })
 export class TenancyModule implements OnApplicationShutdown {
   constructor(@Inject(TENANCY) private readonly tenancy: Tenancy) {}

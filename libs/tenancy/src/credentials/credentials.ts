@@ -1,6 +1,7 @@
 import { conflict, forbidden, unauthenticated } from '@bulkhead/protocol';
 import { z } from 'zod';
 import { AuditWriter } from '../audit/audit.ts';
+import { accessChanged } from '../db/access-changed.ts';
 import type { Db } from '../db/context.ts';
 import { isDuplicate } from '../db/errors.ts';
 import { isUuid } from '../db/ids.ts';
@@ -106,6 +107,7 @@ export class Credentials {
         where: { id: caller.userId },
         data: { sessionEpoch: { increment: 1 } },
       });
+      await accessChanged(db, caller.userId);
       const actor = { id: caller.userId, name: caller.email };
       await new AuditWriter(db, null, actor, now).write('user.signOutEverywhere', caller.email);
     });

@@ -6,12 +6,12 @@ const retryMs = 500;
 /**
  * Listens on a PostgreSQL channel over a connection of its own, for as long as it takes: a broken
  * connection is made again. `heard` is called with every notification, and once after each
- * (re)connection, because what was said meanwhile is lost. Answers how to stop.
+ * (re)connection with null, because what was said meanwhile is lost. Answers how to stop.
  */
 export function listen(
   databaseUrl: string,
   channel: string,
-  heard: () => void,
+  heard: (payload: string | null) => void,
 ): () => Promise<void> {
   let stopped = false;
   let client: pg.Client | null = null;
@@ -34,14 +34,14 @@ export function listen(
       keepAlive: true,
     });
     client = next;
-    next.on('notification', heard);
+    next.on('notification', ({ payload }) => heard(payload ?? null));
     // Without a listener a lost connection would end the process; `end` follows it.
     next.on('error', () => undefined);
     next.on('end', retry);
     try {
       await next.connect();
       await next.query(`LISTEN ${pg.escapeIdentifier(channel)}`);
-      heard();
+      heard(null);
     } catch {
       await next.end().catch(() => undefined);
       retry();

@@ -1,4 +1,5 @@
 import { conflict, forbidden, notFound } from '@bulkhead/protocol';
+import { accessChanged } from '../db/access-changed.ts';
 import type { TenantContext } from '../db/context.ts';
 import { cursorKey, Keyset, type Page, type PageArgs } from '../db/page.ts';
 import { asPlatform } from '../db/scope.ts';
@@ -96,6 +97,7 @@ export class Members {
       data: { role: input.role },
       select: columns,
     });
+    await accessChanged(db, member.user.id);
     await this.#context.audit.write('member.setRole', member.user.email, {
       from: member.role,
       to: input.role,
@@ -116,6 +118,7 @@ export class Members {
     });
     await db.apiToken.deleteMany({ where: key });
     await db.member.delete({ where: { tenantId_userId: key } });
+    await accessChanged(db, member.user.id);
     await this.#context.audit.write('member.remove', member.user.email, {
       role: member.role,
       tokens: tokens.length,

@@ -1,5 +1,6 @@
 import { forbidden, notFound } from '@bulkhead/protocol';
 import { z } from 'zod';
+import { accessChanged } from '../db/access-changed.ts';
 import type { TenantContext } from '../db/context.ts';
 import { isUuid } from '../db/ids.ts';
 import { cursorKey, Keyset, type Page, type PageArgs } from '../db/page.ts';
@@ -113,6 +114,7 @@ export class Tokens {
     await db.quotaEntry.deleteMany({
       where: { tenantId: tenant.id, subject: `token:${token.id}` },
     });
+    await accessChanged(db, token.userId);
     await this.#context.audit.write('token.revoke', token.name, { id: token.id });
   }
 
