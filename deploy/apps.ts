@@ -2,6 +2,7 @@
 import { ensureCredentials } from './credentials.ts';
 import { ensureServiceDirectory } from './files.ts';
 import { buildFingerprint } from './fingerprint.ts';
+import { ensureFleetCertificate } from './fleet-tls.ts';
 import { edgePermissions } from './nats/permissions.ts';
 import { ensureNode } from './node.ts';
 import { agentService } from './services/agent.ts';
@@ -26,6 +27,9 @@ export async function startApps(
 ): Promise<void> {
   const { step } = steps;
   const build = await buildFingerprint(settings.root);
+  const certificate = await step('Making the certificate of the API', () =>
+    ensureFleetCertificate(paths, { kind: 'api' }, paths.apiTls, owners.api),
+  );
   await step(
     'Migrating the database',
     async (s) => void (await runAdmin(s, settings, paths, owners.api, ['migrate'])),
@@ -41,7 +45,7 @@ export async function startApps(
       owner: { ...demo, name: 'Demo' },
     });
   });
-  await step('Making this host a node', (s) =>
+  const node = await step('Making this host a node', (s) =>
     ensureNode(settings, paths, async (node) => {
       const answer = await runAdmin(
         s,
@@ -65,9 +69,9 @@ export async function startApps(
     return await ensureHaproxyFiles(s, settings, paths, owners.edge);
   });
   await startServices(steps, settings, paths, [
-    apiService(settings, paths, owners.api, build),
+    apiService(settings, paths, owners.api, build, certificate),
     haproxyService(settings, owners.edge, haproxy),
     edgeService(settings, paths, owners.edge, build),
-    agentService(settings, paths, build),
+    agentService(settings, paths, build, node.certificate),
   ]);
 }

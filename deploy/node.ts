@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { makeSealingKeyPair, type SealingKeyPair } from '@bulkhead/protocol';
 import { ensureDirectory, ensureFile, ensureFileOnce, root as rootUser } from './files.ts';
+import { ensureFleetCertificate } from './fleet-tls.ts';
 import { publicKeyOf } from './nats/identity.ts';
 import { nodePermissions } from './nats/permissions.ts';
 import { ensureNatsCreds, ensureNatsSeeds, ensureNatsUserSeed } from './services/nats.ts';
@@ -22,7 +23,7 @@ export async function ensureNode(
   settings: PlatformSettings,
   paths: Layout,
   register: (node: NodeRegistration) => Promise<string>,
-): Promise<void> {
+): Promise<{ certificate: string }> {
   const { name } = settings.node;
   // Mapped ids of containers walk through it to their root filesystems.
   await ensureDirectory(paths.node, 0o711);
@@ -45,6 +46,13 @@ export async function ensureNode(
   const auth = Buffer.from(`${id}:${registrySecret}`).toString('base64');
   const registryAuth = { auths: { [registryHost(settings)]: { auth } } };
   await ensureFile(join(paths.node, 'registry-auth.json'), JSON.stringify(registryAuth), 0o600);
+  const certificate = await ensureFleetCertificate(
+    paths,
+    { kind: 'node', node: id },
+    paths.nodeTls,
+    rootUser,
+  );
   // Last: with it, the agent takes the rest for complete.
   await ensureFile(join(paths.node, 'node.json'), JSON.stringify({ id, name }), 0o600);
+  return { certificate };
 }

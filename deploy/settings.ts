@@ -9,6 +9,8 @@ export interface Ports {
   postgres: number;
   agentMetrics: number;
   edgeMetrics: number;
+  /** Where agents dial the API. */
+  streams: number;
 }
 
 /** Names and ranges of the local node; two platforms on one machine must not share any of them. */
@@ -60,6 +62,7 @@ export const defaultPorts: Ports = {
   postgres: 54321,
   agentMetrics: 4100,
   edgeMetrics: 4101,
+  streams: 4102,
 };
 
 export const portsFrom = (base: number): Ports => ({
@@ -70,6 +73,7 @@ export const portsFrom = (base: number): Ports => ({
   postgres: base + 4,
   agentMetrics: base + 5,
   edgeMetrics: base + 6,
+  streams: base + 7,
 });
 
 /** An error of the person who set an option: shown without a stack. */
@@ -167,6 +171,8 @@ export const layout = (stateDir: string) => ({
   /** Seeds of the NATS operator and accounts, and the superuser's database password: root only. */
   rootKeys: join(stateDir, 'keys/root'),
   apiKeys: join(stateDir, 'keys/api'),
+  /** The certificate that replicas of the API answer agents with. */
+  apiTls: join(stateDir, 'keys/api/tls'),
   edgeKeys: join(stateDir, 'keys/edge'),
   postgres: join(stateDir, 'postgres'),
   nats: join(stateDir, 'nats'),
@@ -174,5 +180,7 @@ export const layout = (stateDir: string) => ({
   edge: join(stateDir, 'edge'),
   /** The local node's own directory: who it is, its keys, its containers. */
   node: join(stateDir, 'node'),
+  /** The certificate that this node's agent dials the API with. */
+  nodeTls: join(stateDir, 'node/tls'),
 });
 export type Layout = ReturnType<typeof layout>;

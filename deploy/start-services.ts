@@ -49,7 +49,7 @@ async function assertPortsFree(settings: PlatformSettings, service: string): Pro
     postgres: [ports.postgres],
     nats: [ports.nats],
     registry: [ports.registry],
-    api: [ports.api],
+    api: [ports.api, ports.streams],
     haproxy: [ports.edge],
     edge: [ports.edgeMetrics],
     agent: [ports.agentMetrics],
@@ -59,7 +59,7 @@ async function assertPortsFree(settings: PlatformSettings, service: string): Pro
     if (listener !== null)
       throw new StepFailure(
         `port ${port}, which ${service} needs, is in use by ${listener.pid === null ? '' : `process ${listener.pid}: `}${listener.program}`,
-        'stop that process, or choose other ports: BULKHEAD_PORT_BASE=15000 npm run up uses 15000 to 15006.',
+        'stop that process, or choose other ports: BULKHEAD_PORT_BASE=15000 npm run up uses 15000 to 15007.',
       );
   }
 }

@@ -28,7 +28,12 @@ export const agentEnvironment = (
   NODE_ENV: 'production',
 });
 
-export function agentService(settings: PlatformSettings, paths: Layout, build: string): Service {
+export function agentService(
+  settings: PlatformSettings,
+  paths: Layout,
+  build: string,
+  certificate: string,
+): Service {
   return {
     name: 'agent',
     owner: rootUser,
@@ -38,6 +43,8 @@ export function agentService(settings: PlatformSettings, paths: Layout, build: s
       BULKHEAD_STATE: settings.stateDir,
       BULKHEAD_SERVICE: 'agent',
       BULKHEAD_BUILD: build,
+      // A renewed certificate restarts it; containers go on.
+      BULKHEAD_CERTIFICATE: certificate,
     },
     seesClone: false,
     check: () => checkHttp(`http://${settings.host}:${settings.ports.agentMetrics}/healthz`),

@@ -26,6 +26,9 @@ const environment = (settings: PlatformSettings, paths: Layout): Record<string, 
   BULKHEAD_KEY_DIR: paths.apiKeys,
   API_HOST: settings.host,
   API_PORT: String(settings.ports.api),
+  STREAMS_HOST: settings.host,
+  STREAMS_PORT: String(settings.ports.streams),
+  STREAMS_TLS_DIR: paths.apiTls,
   PLATFORM_DOMAIN: settings.domain,
   EDGE_PUBLIC_PORT: String(settings.ports.edge),
   REGISTRY_HOST: registryHost(settings),
@@ -57,12 +60,19 @@ export function apiService(
   paths: Layout,
   owner: Owner,
   build: string,
+  certificate: string,
 ): Service {
   return {
     name: 'api',
     owner,
     command: program(paths, 'main'),
-    env: { ...environment(settings, paths), BULKHEAD_SERVICE: 'api', BULKHEAD_BUILD: build },
+    env: {
+      ...environment(settings, paths),
+      BULKHEAD_SERVICE: 'api',
+      BULKHEAD_BUILD: build,
+      // A renewed certificate restarts it.
+      BULKHEAD_CERTIFICATE: certificate,
+    },
     seesClone: true,
     check: () => checkHttp(`${apiUrl(settings)}/readyz`),
   };

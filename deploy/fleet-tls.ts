@@ -1,0 +1,71 @@
+/**
+ * Certificates for the streams between agents and the API: an authority whose key stays with root,
+ * one certificate for the API and one for each node. Each is made anew before it ends by any
+ * `npm run up`; what is good is left alone.
+ */
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import {
+  hasDaysLeft,
+  isGood,
+  issueCertificate,
+  makeAuthority,
+  type Credential,
+  type Holder,
+} from '@bulkhead/protocol/certificates';
+import { ensureDirectory, ensureFile, readTextIfThere, root, type Owner } from './files.ts';
+import type { Layout } from './settings.ts';
+
+/** Days that a new one is good for, and how many it may have left before it is made anew. */
+export const lifetimes = {
+  authority: { days: 3650, renewAt: 365 },
+  certificate: { days: 90, renewAt: 30 },
+} as const;
+
+/**
+ * `ca.pem`, `cert.pem` and `key.pem` in `dir`, for `owner` alone. Answers a fingerprint that changes
+ * with any of them, so that whoever serves by them can be restarted.
+ */
+export async function ensureFleetCertificate(
+  paths: Pick<Layout, 'rootKeys'>,
+  holder: Holder,
+  dir: string,
+  owner: Owner,
+  now = new Date(),
+): Promise<string> {
+  const authority = await ensureAuthority(paths, now);
+  await ensureDirectory(dir, 0o700, owner);
+  const file = (name: string) => join(dir, `${name}.pem`);
+  const known = {
+    cert: await readTextIfThere(file('cert')),
+    key: await readTextIfThere(file('key')),
+  };
+  const { days, renewAt } = lifetimes.certificate;
+  const keeps =
+    known.cert !== null &&
+    known.key !== null &&
+    (await isGood(known.cert, authority.cert, holder, now, renewAt));
+  const { cert, key } = keeps
+    ? (known as Credential)
+    : await issueCertificate(authority, holder, now, days);
+  // The certificate last: when one is missing or of another key, the next run makes both again.
+  if (!keeps) await ensureFile(file('cert'), '', 0o600, owner);
+  await ensureFile(file('ca'), authority.cert, 0o600, owner);
+  await ensureFile(file('key'), key, 0o600, owner);
+  await ensureFile(file('cert'), cert, 0o600, owner);
+  return createHash('sha256').update(authority.cert).update(cert).digest('hex').slice(0, 16);
+}
+
+async function ensureAuthority(paths: Pick<Layout, 'rootKeys'>, now: Date): Promise<Credential> {
+  const certFile = join(paths.rootKeys, 'fleet-ca.cert.pem');
+  const keyFile = join(paths.rootKeys, 'fleet-ca.key.pem');
+  const cert = await readTextIfThere(certFile);
+  const key = await readTextIfThere(keyFile);
+  const { days, renewAt } = lifetimes.authority;
+  if (cert !== null && key !== null && hasDaysLeft(cert, now, renewAt)) return { cert, key };
+  const authority = await makeAuthority(now, days);
+  await ensureFile(certFile, '', 0o600, root);
+  await ensureFile(keyFile, authority.key, 0o600, root);
+  await ensureFile(certFile, authority.cert, 0o600, root);
+  return authority;
+}

@@ -1,0 +1,150 @@
+/**
+ * The fleet's own certificate authority. Agents dial the API by mutual TLS and both sides trust this
+ * authority alone: a node proves which node it is by a URI name in its certificate, a replica of the
+ * API by the name `apiServerName`. Kept apart from the package's main entry, for it is needed where
+ * certificates are made and nowhere else.
+ */
+import 'reflect-metadata';
+import { randomBytes, webcrypto } from 'node:crypto';
+import {
+  BasicConstraintsExtension,
+  ExtendedKeyUsage,
+  ExtendedKeyUsageExtension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  PemConverter,
+  SubjectAlternativeNameExtension,
+  X509Certificate,
+  X509CertificateGenerator,
+} from '@peculiar/x509';
+
+/** What every replica of the API is called in its certificate, wherever it is dialled. */
+export const apiServerName = 'api.bulkhead.internal';
+const nodeNamePrefix = 'bulkhead:node:';
+/** The URI name in a node's certificate. */
+export const nodeUri = (node: string) => `${nodeNamePrefix}${node}`;
+
+const curve = { name: 'ECDSA', namedCurve: 'P-256' } as const;
+const signing = { ...curve, hash: 'SHA-256' } as const;
+/** Clocks of hosts differ. */
+const backdatedMs = 5 * 60_000;
+const dayMs = 86_400_000;
+
+/** A certificate and its private key (PKCS #8), as PEM. */
+export interface Credential {
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** What a certificate is for. */
+export type Holder = { readonly kind: 'api' } | { readonly kind: 'node'; readonly node: string };
+
+export async function makeAuthority(now: Date, days: number): Promise<Credential> {
+  const keys = await webcrypto.subtle.generateKey(curve, true, ['sign', 'verify']);
+  const certificate = await X509CertificateGenerator.createSelfSigned({
+    serialNumber: serialNumber(),
+    name: 'CN=Bulkhead fleet',
+    ...validity(now, days),
+    signingAlgorithm: signing,
+    keys,
+    extensions: [
+      // It signs nodes and replicas, no further authorities.
+      new BasicConstraintsExtension(true, 0, true),
+      new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
+    ],
+  });
+  return { cert: `${certificate.toString('pem')}\n`, key: await toPem(keys.privateKey) };
+}
+
+export async function issueCertificate(
+  authority: Credential,
+  holder: Holder,
+  now: Date,
+  days: number,
+): Promise<Credential> {
+  const keys = await webcrypto.subtle.generateKey(curve, true, ['sign', 'verify']);
+  const issuer = new X509Certificate(authority.cert);
+  const isNode = holder.kind === 'node';
+  const certificate = await X509CertificateGenerator.create({
+    serialNumber: serialNumber(),
+    subject: `CN=${isNode ? holder.node : 'api'}`,
+    issuer: issuer.subject,
+    ...validity(now, days),
+    signingAlgorithm: signing,
+    signingKey: await fromPem(authority.key),
+    publicKey: keys.publicKey,
+    extensions: [
+      new BasicConstraintsExtension(false, undefined, true),
+      new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
+      // A node cannot stand as a replica of the API, nor the other way round.
+      new ExtendedKeyUsageExtension([
+        isNode ? ExtendedKeyUsage.clientAuth : ExtendedKeyUsage.serverAuth,
+      ]),
+      new SubjectAlternativeNameExtension([
+        isNode
+          ? { type: 'url', value: nodeUri(holder.node) }
+          : { type: 'dns', value: apiServerName },
+      ]),
+    ],
+  });
+  return { cert: `${certificate.toString('pem')}\n`, key: await toPem(keys.privateKey) };
+}
+
+/**
+ * Whether a certificate can go on being used: signed by this authority for this holder, and with
+ * more than `leastDays` left. False for what is no certificate at all.
+ */
+export async function isGood(
+  cert: string,
+  authority: string,
+  holder: Holder,
+  now: Date,
+  leastDays: number,
+): Promise<boolean> {
+  try {
+    const certificate = new X509Certificate(cert);
+    const issuer = new X509Certificate(authority);
+    const names = certificate.getExtension(SubjectAlternativeNameExtension)?.names.items ?? [];
+    const wanted = holder.kind === 'node' ? nodeUri(holder.node) : apiServerName;
+    return (
+      hasDaysLeft(cert, now, leastDays) &&
+      names.some(({ value }) => value === wanted) &&
+      (await certificate.verify({ publicKey: issuer.publicKey, signatureOnly: true }))
+    );
+  } catch {
+    return false;
+  }
+}
+
+/** Whether it is valid for longer than `days` from now. */
+export function hasDaysLeft(cert: string, now: Date, days: number): boolean {
+  try {
+    return new X509Certificate(cert).notAfter.getTime() - now.getTime() > days * dayMs;
+  } catch {
+    return false;
+  }
+}
+
+function validity(now: Date, days: number) {
+  return {
+    notBefore: new Date(now.getTime() - backdatedMs),
+    notAfter: new Date(now.getTime() + days * dayMs),
+  };
+}
+
+/** 127 random bits: positive whatever the first one is. */
+function serialNumber(): string {
+  const bytes = randomBytes(16);
+  bytes[0] = (bytes[0] ?? 0) & 0x7f;
+  return bytes.toString('hex');
+}
+
+async function toPem(key: webcrypto.CryptoKey): Promise<string> {
+  return `${PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', key), 'PRIVATE KEY')}\n`;
+}
+
+async function fromPem(pem: string): Promise<webcrypto.CryptoKey> {
+  const [der] = PemConverter.decode(pem);
+  if (!der) throw new Error('not a private key in PEM');
+  return webcrypto.subtle.importKey('pkcs8', der, curve, false, ['sign']);
+}
