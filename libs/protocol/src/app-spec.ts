@@ -70,6 +70,20 @@ export const processDefinition = z.object({
 });
 export type ProcessDefinition = z.infer<typeof processDefinition>;
 
+/** A one-off task: a command of its own with the settings of one of the release's processes. */
+export const taskDefinition = z.object({
+  command: z.array(z.string().max(8192)).min(1).max(256),
+  /** Whose settings it has. */
+  process: z.string(),
+  resources,
+  graceSeconds: z.number().int().min(0).max(600),
+  /** Its standard streams are a terminal. */
+  terminal: z.boolean(),
+  /** It has a standard input, which whoever attaches to it writes. */
+  stdin: z.boolean(),
+});
+export type TaskDefinition = z.infer<typeof taskDefinition>;
+
 /** The part of an OCI image configuration that we use. */
 export const imageConfig = z.object({
   entrypoint: z.array(z.string()),

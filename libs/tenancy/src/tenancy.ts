@@ -27,6 +27,7 @@ import { OperatorQuota, PlatformQuota, Quota } from './quota/quota.ts';
 import { PlatformReleases, Releases } from './releases/releases.ts';
 import type { Caller } from './roles/caller.ts';
 import type { OperatorPermission, Permission } from './roles/permissions.ts';
+import { Tasks } from './tasks/tasks.ts';
 import { AllTenants, UserTenants, type TenantView } from './tenants/tenants.ts';
 import { Tokens } from './tokens/tokens.ts';
 
@@ -134,6 +135,7 @@ export class Tenancy {
         releases: new Releases(context),
         deployments: new Deployments(context, mover),
         instances: new Instances(context),
+        tasks: new Tasks(context),
         quota: new Quota(context),
         audit: new AuditLog(context),
       });
@@ -174,6 +176,7 @@ export class Tenancy {
         quota: new PlatformQuota(db),
         nodes: new Nodes(db, new AuditWriter(db, null, platformActor, now)),
         outbox: new Outbox(db),
+        auditOf: (tenantId, actor) => new AuditWriter(db, tenantId, actor, now),
       }),
     );
   }

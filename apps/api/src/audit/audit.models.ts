@@ -18,6 +18,11 @@ export class AuditEntry {
 
   @Field(() => String, { description: 'What it was done to.' })
   target: string;
+
+  @Field(() => String, {
+    description: 'More about it, as JSON: versions, names, numbers; never a secret.',
+  })
+  detail: string;
 }
 
 export const AuditEntryConnection = connectionOf(AuditEntry, 'AuditEntry');

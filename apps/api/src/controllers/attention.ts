@@ -10,7 +10,8 @@ export async function appsInMotion(tenancy: Tenancy): Promise<string[]> {
       SELECT "appId"::text AS "id" FROM "Deployment" WHERE "status" = 'running'
       UNION SELECT "id"::text FROM "App" WHERE "state" = 'deleting'
       UNION SELECT "appId"::text FROM "Instance"
-        WHERE "goneAt" IS NULL AND ("desired" = 'draining' OR "state" = 'pending')
+        WHERE "goneAt" IS NULL AND ("desired" = 'draining' OR "state" = 'pending'
+          OR ("oneOff" AND "desired" = 'running' AND ("state" = 'ended' OR "deadlineAt" < now())))
       UNION SELECT i."appId"::text FROM "Instance" i JOIN "Node" n ON n."id" = i."nodeId"
         WHERE n."state" = 'lost' AND i."goneAt" IS NULL AND i."desired" = 'running'`;
     return rows.map(({ id }) => id);

@@ -219,7 +219,10 @@ export class Controllers {
   }
 
   async #takeNudges(): Promise<'done'> {
-    for (const appId of await takeNudges(this.#options.tenancy)) this.nudge(appId);
+    const apps = await takeNudges(this.#options.tenancy);
+    for (const appId of apps) this.nudge(appId);
+    // One of them may have a one-off task, which no reconciliation has to make first.
+    if (apps.length > 0) this.#loops.placement.wake();
     return 'done';
   }
 

@@ -15,6 +15,7 @@ export const InstanceState = {
   BACKOFF: 'backoff',
   FAILED: 'failed',
   STOPPING: 'stopping',
+  ENDED: 'ended',
   GONE: 'gone',
 } as const;
 registerEnumType(InstanceState, {
@@ -31,6 +32,7 @@ registerEnumType(InstanceState, {
     BACKOFF: { description: 'It ended and waits for its restart.' },
     FAILED: { description: 'It cannot start, and waiting does not help.' },
     STOPPING: { description: 'It is being stopped.' },
+    ENDED: { description: 'A one-off task that has run; `lastExit` says how it ended.' },
     GONE: { description: 'Nothing of it is left.' },
   },
 });
@@ -74,8 +76,13 @@ export class Instance {
   @Field(() => ID, { description: 'Also its host name.' })
   id: string;
 
-  @Field(() => String, { description: 'Name of the process.' })
+  @Field(() => String, { description: 'Name of the process; `run` for a one-off task.' })
   process: string;
+
+  @Field(() => Boolean, {
+    description: 'Whether it is a one-off task, outside of formation and routes.',
+  })
+  oneOff: boolean;
 
   @Field(() => Int, { description: 'Version of the release.' })
   release: number;
@@ -107,9 +114,15 @@ export class Instance {
   @Field(() => DateTime, { nullable: true, description: 'When it was gone.' })
   goneAt: Date | null;
 
+  @Field(() => DateTime, {
+    nullable: true,
+    description: 'When a one-off task is stopped if it still runs.',
+  })
+  deadlineAt: Date | null;
+
   @Field(() => InstanceExit, {
     nullable: true,
-    description: 'The last end that was not asked for.',
+    description: 'The last end that was not asked for; of a one-off task, its end.',
   })
   lastExit: ExitView | null;
 }

@@ -98,7 +98,7 @@ export class Apps {
     });
     const instances = await db.instance.groupBy({
       by: ['appId', 'process', 'state'],
-      where: { appId, tenantId, goneAt: null, desired: 'running' },
+      where: { appId, tenantId, goneAt: null, desired: 'running', oneOff: false },
       _count: true,
     });
     const deploying = new Set(running.map((row) => row.appId));

@@ -1,6 +1,7 @@
 import { conflict } from '@bulkhead/protocol';
 import type { Db } from '../db/context.ts';
 import { lockTenant } from '../quota/ledger.ts';
+import { taskSubject } from '../quota/process-amounts.ts';
 
 /** For controllers, on the platform door. */
 export class PlatformApps {
@@ -29,7 +30,11 @@ export class PlatformApps {
     await this.#db.quotaEntry.deleteMany({
       where: {
         tenantId: app.tenantId,
-        OR: [{ subject: `app:${appId}` }, { subject: { startsWith: `process:${appId}/` } }],
+        OR: [
+          { subject: `app:${appId}` },
+          { subject: { startsWith: `process:${appId}/` } },
+          { subject: { startsWith: taskSubject(appId, '') } },
+        ],
       },
     });
     return true;

@@ -8,6 +8,8 @@ export interface AuditEntryView {
   readonly actor: string;
   readonly action: string;
   readonly target: string;
+  /** A JSON object. */
+  readonly detail: string;
 }
 
 export interface Actor {
@@ -70,7 +72,10 @@ export class AuditLog {
       rows,
       totalCount: await this.#context.db.auditEntry.count({ where }),
       key: (row) => [row.id],
-      view: ({ id, at, actor, action, target }) => ({ id: String(id), at, actor, action, target }),
+      view: ({ id, at, actor, action, target, detail }) => ({
+        ...{ id: String(id), at, actor, action, target },
+        detail: JSON.stringify(detail),
+      }),
     });
   }
 

@@ -1,6 +1,6 @@
 import type { Apps } from '../apps/apps.ts';
 import type { PlatformApps } from '../apps/platform-apps.ts';
-import type { AuditLog } from '../audit/audit.ts';
+import type { Actor, AuditLog, AuditWriter } from '../audit/audit.ts';
 import type { Config } from '../config/config.ts';
 import type { Deployments } from '../deployments/deployments.ts';
 import type { PlatformDeployments } from '../deployments/platform-deployments.ts';
@@ -12,6 +12,7 @@ import type { Members } from '../members/members.ts';
 import type { Nodes } from '../nodes/nodes.ts';
 import type { OperatorQuota, PlatformQuota, Quota } from '../quota/quota.ts';
 import type { PlatformReleases, Releases } from '../releases/releases.ts';
+import type { Tasks } from '../tasks/tasks.ts';
 import type { AllTenants, TenantView, UserTenants } from '../tenants/tenants.ts';
 import type { Tokens } from '../tokens/tokens.ts';
 
@@ -27,6 +28,7 @@ export interface TenantTx {
   readonly releases: Releases;
   readonly deployments: Deployments;
   readonly instances: Instances;
+  readonly tasks: Tasks;
   readonly quota: Quota;
   readonly audit: AuditLog;
 }
@@ -52,4 +54,6 @@ export interface PlatformTx {
   readonly quota: PlatformQuota;
   readonly nodes: Nodes;
   readonly outbox: Outbox;
+  /** For what a tenant's member did that ends after they left: a session in a container. */
+  readonly auditOf: (tenantId: string, actor: Actor) => AuditWriter;
 }

@@ -1,4 +1,4 @@
-import { notFound, type InstanceExit } from '@bulkhead/protocol';
+import { conflict, notFound, type InstanceExit } from '@bulkhead/protocol';
 import type { TenantContext } from '../db/context.ts';
 import { cursorKey, Keyset, type Page, type PageArgs } from '../db/page.ts';
 import { asPlatform } from '../db/scope.ts';
@@ -14,11 +14,15 @@ export interface InstanceView {
   readonly desired: InstanceDesired;
   readonly message: string | null;
   readonly restarts: number;
+  /** A one-off task, of no process of the release. */
+  readonly oneOff: boolean;
   /** The node's name, for operators; null for everybody else. */
   readonly node: string | null;
   readonly createdAt: Date;
   readonly readyAt: Date | null;
   readonly goneAt: Date | null;
+  /** When a one-off task is stopped if it still runs. */
+  readonly deadlineAt: Date | null;
   readonly lastExit: InstanceExit | null;
 }
 
@@ -31,10 +35,12 @@ const columns = {
   desired: true,
   message: true,
   restarts: true,
+  oneOff: true,
   nodeId: true,
   createdAt: true,
   readyAt: true,
   goneAt: true,
+  deadlineAt: true,
   lastExit: true,
 } as const;
 
@@ -43,6 +49,18 @@ interface Row extends Omit<InstanceView, 'release' | 'node' | 'lastExit'> {
   readonly nodeId: string | null;
   readonly lastExit: unknown;
 }
+
+export interface InstancePlace {
+  readonly id: string;
+  readonly nodeId: string;
+  readonly process: string;
+  readonly state: InstanceState;
+  readonly oneOff: boolean;
+}
+
+/** A process of it is there to speak to. */
+const runningStates = ['running', 'ready', 'unready'] as const satisfies readonly InstanceState[];
+const runs = (state: InstanceState) => (runningStates as readonly InstanceState[]).includes(state);
 
 const byTime = new Keyset('instances', cursorKey.date, cursorKey.text);
 
@@ -81,11 +99,11 @@ export class Instances {
     });
   }
 
-  /** Those that are not gone. */
+  /** Those of its processes that are not gone. */
   async live(appId: string): Promise<readonly InstanceView[]> {
     const { db, tenant } = this.#context;
     const rows = await db.instance.findMany({
-      where: { appId, tenantId: tenant.id, goneAt: null },
+      where: { appId, tenantId: tenant.id, goneAt: null, oneOff: false },
       select: columns,
       orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
     });
@@ -102,6 +120,46 @@ export class Instances {
     });
     if (!row) throw notFound(`instance ${id}`);
     return toView(row, await this.#nodeNames([row]));
+  }
+
+  /**
+   * An instance that a stream can go to: the one named, or else one that runs, of the process if one
+   * is named; ready before not yet ready, newest release first. NOT_FOUND when it is not of this
+   * app or none runs, CONFLICT when the one named does not run. `nodeId` is not for tenants' eyes.
+   */
+  async locate(
+    appId: string,
+    which: { readonly instance?: string | null; readonly process?: string | null },
+  ): Promise<InstancePlace> {
+    const { db, tenant } = this.#context;
+    const { instance, process } = which;
+    const select = { id: true, nodeId: true, process: true, state: true, oneOff: true } as const;
+    const where = { appId, tenantId: tenant.id };
+    if (instance != null) {
+      const row = await db.instance.findFirst({ where: { ...where, id: instance }, select });
+      if (!row) throw notFound(`instance ${instance}`);
+      if (row.nodeId === null || !runs(row.state)) {
+        throw conflict(`instance ${instance} does not run now: it is ${row.state}`);
+      }
+      return { ...row, nodeId: row.nodeId };
+    }
+    const rows = await db.instance.findMany({
+      where: {
+        ...where,
+        oneOff: false,
+        goneAt: null,
+        desired: 'running',
+        state: { in: [...runningStates] },
+        ...(process != null && { process }),
+      },
+      select,
+      orderBy: [{ release: { version: 'desc' } }, { createdAt: 'asc' }, { id: 'asc' }],
+    });
+    const row = rows.find(({ state }) => state === 'ready') ?? rows[0];
+    if (!row || row.nodeId === null) {
+      throw notFound(`a running instance of ${process == null ? 'the app' : `process ${process}`}`);
+    }
+    return { ...row, nodeId: row.nodeId };
   }
 
   /** Hosts are no tenant's business: only an operator who is a member sees where things run. */

@@ -6,7 +6,7 @@ import { quotaResources, type QuotaResource, type QuotaUsageView } from './resou
 export type Amounts = Partial<Record<QuotaResource, number>>;
 
 export interface LedgerEntry {
-  /** "app:<id>", "process:<appId>/<process>", "token:<id>" */
+  /** "app:<id>", "process:<appId>/<process>", "task:<appId>/<instance>", "token:<id>" */
   readonly subject: string;
   readonly amounts: Amounts;
 }

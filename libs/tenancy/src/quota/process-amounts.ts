@@ -5,6 +5,7 @@ import type { Amounts } from './ledger.ts';
 /** Counted per process, as `instances` and three sizes. */
 export const processResources = ['instances', 'cpuMillis', 'memoryMiB', 'diskMiB'] as const;
 
+export const taskSubject = (appId: string, instance: string) => `task:${appId}/${instance}`;
 export const processSubject = (appId: string, process: string) => `process:${appId}/${process}`;
 
 /** What an app's processes cost when all that is wanted runs, by subject. A stopped or deleted app wants nothing. */

@@ -8,7 +8,13 @@ import {
   setEntries,
   type Amounts,
 } from './ledger.ts';
-import { maxAmounts, minAmounts, processSubject, wantedAmounts } from './process-amounts.ts';
+import {
+  maxAmounts,
+  minAmounts,
+  processSubject,
+  taskSubject,
+  wantedAmounts,
+} from './process-amounts.ts';
 import type { QuotaResource, QuotaUsageView } from './resources.ts';
 
 /** The ledger of the bound tenant. Reserving is done by the stores whose work costs something. */
@@ -91,6 +97,7 @@ export class PlatformQuota {
       include: { formations: true },
     });
     if (!app) return;
+    await this.#settleTasks(app);
     const held = await readProcessEntries(this.#db, app.tenantId, appId);
     if (held.size === 0) return;
     const running = await this.#db.deployment.findFirst({ where: { appId, status: 'running' } });
@@ -124,11 +131,33 @@ export class PlatformQuota {
     );
   }
 
-  /** What instances that are not gone hold, by subject. */
+  /** One-off tasks hold what they were made with until they are gone. */
+  async #settleTasks({ id: appId, tenantId }: { id: string; tenantId: string }): Promise<void> {
+    const held = await this.#db.quotaEntry.findMany({
+      where: { tenantId, subject: { startsWith: taskSubject(appId, '') } },
+      select: { subject: true },
+      distinct: ['subject'],
+    });
+    if (held.length === 0) return;
+    const live = await this.#db.instance.findMany({
+      where: { appId, oneOff: true, goneAt: null },
+      select: { id: true },
+    });
+    const kept = new Set(live.map(({ id }) => taskSubject(appId, id)));
+    const over = held.filter(({ subject }) => !kept.has(subject));
+    if (over.length === 0) return;
+    await setEntries(
+      this.#db,
+      tenantId,
+      over.map(({ subject }) => ({ subject, amounts: {} })),
+    );
+  }
+
+  /** What instances of processes that are not gone hold, by subject. */
   async #existing(appId: string): Promise<Map<string, Amounts>> {
     const rows = await this.#db.instance.groupBy({
       by: ['process'],
-      where: { appId, goneAt: null },
+      where: { appId, goneAt: null, oneOff: false },
       _count: true,
       _sum: { cpuMillis: true, memoryMiB: true, diskMiB: true },
     });

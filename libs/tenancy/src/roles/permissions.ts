@@ -27,6 +27,15 @@ const table = {
   'app.rollback': ['owner', 'admin', 'developer'],
   'app.stop': ['owner', 'admin', 'developer'],
   'app.start': ['owner', 'admin', 'developer'],
+  'task.run': ['owner', 'admin', 'developer'],
+  /** Commands in a running instance. */
+  'instance.exec': ['owner', 'admin', 'developer'],
+  /** Files into and out of it. */
+  'instance.copy': ['owner', 'admin', 'developer'],
+  /** Connections to its ports. */
+  'instance.forward': ['owner', 'admin', 'developer'],
+  /** What it uses, and which files it changed; not their content. */
+  'instance.inspect': ['owner', 'admin', 'developer', 'viewer'],
   'config.read': ['owner', 'admin', 'developer'],
   'config.set': ['owner', 'admin', 'developer'],
   'log.read': ['owner', 'admin', 'developer', 'viewer'],

@@ -1,4 +1,4 @@
-import { imageConfig, processDefinition, seal } from '@bulkhead/protocol';
+import { imageConfig, processDefinition, seal, taskDefinition } from '@bulkhead/protocol';
 import type { InstanceSpec } from '@bulkhead/protocol';
 import type { Prisma, PlatformTx } from '@bulkhead/tenancy';
 import type { JWK } from 'jose';
@@ -24,9 +24,10 @@ export async function instanceSpecOf(
   row: SpecRow,
   config: (release: SpecRow['release']) => Promise<Record<string, string>>,
 ): Promise<InstanceSpec> {
-  const definition = processes
-    .parse(row.release.processes)
-    .find(({ name }) => name === row.process);
+  const task = row.oneOff ? taskDefinition.parse(row.task) : null;
+  const definition = task
+    ? { ...task, port: null, health: null }
+    : processes.parse(row.release.processes).find(({ name }) => name === row.process);
   const graceSeconds = definition?.graceSeconds ?? defaultGraceSeconds;
   const { id: instance, generation } = row;
   if (row.desired === 'gone') return { v: 1, desired: 'gone', instance, generation, graceSeconds };

@@ -16,6 +16,7 @@ export const instanceStates = [
   'backoff',
   'failed',
   'stopping',
+  'ended',
 ] as const;
 
 const instance = z.object({
@@ -43,6 +44,16 @@ const instance = z.object({
   readyAt: z.number().nullable(),
 });
 export type InstanceSnapshot = z.infer<typeof instance>;
+
+/** A one-off task: the formation and the rollout know nothing of it. */
+const task = z.object({
+  id: z.string(),
+  nodeId: z.string().nullable(),
+  desired: z.enum(['running', 'draining', 'gone']),
+  state: z.enum(instanceStates),
+  deadlineAt: z.number(),
+});
+export type TaskSnapshot = z.infer<typeof task>;
 
 const release = z.object({
   id: z.string(),
@@ -78,7 +89,9 @@ export const storedApp = z.object({
   release: release.nullable(),
   /** Process -> count; may name processes that the release has not, and they count nothing. */
   formation: z.record(z.string(), z.number()),
+  /** Of its processes. */
   instances: z.array(instance),
+  tasks: z.array(task),
   /** The newest deployment, whatever became of it. */
   deployment: deployment.nullable(),
   routes: z.array(

@@ -145,7 +145,7 @@ async function remove(tx: PlatformTx, app: AppSnapshot, steps: StepOf<'remove'>[
     where: { id: { in: ids } },
     data: { desired: 'gone', generation: { increment: 1 } },
   });
-  const keys = app.instances
+  const keys = [...app.instances, ...app.tasks]
     .filter(({ id, nodeId }) => ids.includes(id) && nodeId !== null)
     .map(({ id, nodeId }) => `${nodeId}.${id}`);
   await tx.outbox.add('instance', keys);

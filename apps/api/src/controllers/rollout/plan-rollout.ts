@@ -14,6 +14,7 @@ import { isReady, planProcess } from './plan-process.ts';
 import type { Leaving } from './plan-process.ts';
 import { planRoute } from './plan-route.ts';
 import type { RouteStep } from './plan-route.ts';
+import { planTasks } from './plan-tasks.ts';
 import { findFailure, hasSucceeded } from './plan-verdict.ts';
 import { successLine, tellStory } from './tell-story.ts';
 import { isCurrent, routedProcess, runningDeployment, wantedProcesses } from './wanted.ts';
@@ -60,13 +61,15 @@ export function planRollout(app: AppSnapshot, newId: () => string): Step[] {
     ...(route ? [route] : []),
     ...planOldHosts(app),
     ...planDrained(app, deployment),
+    ...planTasks(app),
     ...(deployment ? tell(deployment, tellStory(app, deployment)) : []),
   ];
   if (deployment && hasSucceeded(app, route === null) && processes.settled) {
     const why = successLine(app, deployment);
     steps.push(...tell(deployment, [why]), { do: 'succeed', deployment: deployment.id, why });
   }
-  if (app.state === 'deleting' && app.instances.length === 0) steps.push(...planFinish(app));
+  if (app.state === 'deleting' && app.instances.length + app.tasks.length === 0)
+    steps.push(...planFinish(app));
   return steps;
 }
 

@@ -46,7 +46,13 @@ export async function readApp(tx: PlatformTx, appId: string): Promise<StoredApp 
         FROM "Instance" i
         JOIN "Release" r ON r."id" = i."releaseId"
         LEFT JOIN "Node" n ON n."id" = i."nodeId"
-        WHERE i."appId" = a."id" AND i."goneAt" IS NULL),
+        WHERE i."appId" = a."id" AND i."goneAt" IS NULL AND NOT i."oneOff"),
+      'tasks', (
+        SELECT coalesce(json_agg(json_build_object('id', i."id", 'nodeId', i."nodeId",
+          'desired', i."desired", 'state', i."state",
+          'deadlineAt', floor(extract(epoch FROM i."deadlineAt") * 1000)
+        ) ORDER BY i."createdAt", i."id"), '[]')
+        FROM "Instance" i WHERE i."appId" = a."id" AND i."goneAt" IS NULL AND i."oneOff"),
       'deployment', (
         SELECT json_build_object('id', d."id", 'kind', d."kind", 'status', d."status",
           'fromReleaseId', d."fromReleaseId", 'toReleaseId', d."toReleaseId",
@@ -66,7 +72,7 @@ export async function readApp(tx: PlatformTx, appId: string): Promise<StoredApp 
         FROM (
           SELECT i."process", count(*) AS "count" FROM "Instance" i
           WHERE i."appId" = a."id" AND i."goneAt" > now() - interval '1 minute'
-            AND i."desired" = 'running' AND i."readyAt" IS NULL
+            AND i."desired" = 'running' AND i."readyAt" IS NULL AND NOT i."oneOff"
           GROUP BY i."process") v)
     ) AS "app"
     FROM "App" a JOIN "Tenant" t ON t."id" = a."tenantId"

@@ -32,6 +32,7 @@ export function emptyWorld(): World {
     release: null,
     formation: {},
     instances: [],
+    tasks: [],
     deployment: null,
     routes: [],
     vanished: {},
