@@ -37,6 +37,7 @@ test('the environment overrides, and an empty variable counts as unset', () => {
     BULKHEAD_STATE: '/tmp/x',
     BULKHEAD_PORT_BASE: '15000',
     AGENT_CGROUP: 'other',
+    AGENT_DISK_POOL_MIB: '4096',
     AGENT_NETWORK: '',
     SIGN_UP: 'closed',
   });
@@ -46,7 +47,11 @@ test('the environment overrides, and an empty variable counts as unset', () => {
     signUp: 'closed',
     ports: portsFrom(15_000),
   });
-  expect(settings.node).toMatchObject({ cgroup: 'other', network: '10.201.0.0/16' });
+  expect(settings.node).toMatchObject({
+    cgroup: 'other',
+    network: '10.201.0.0/16',
+    diskPoolMiB: 4096,
+  });
 });
 
 test('what is not a number, or not a choice, is named', () => {

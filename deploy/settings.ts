@@ -24,6 +24,8 @@ export interface NodeSettings {
   vethPrefix: string;
   /** First host id given to containers. */
   idBase: number;
+  /** Disk set aside for what containers write; null: half of what is free. */
+  diskPoolMiB: number | null;
 }
 
 export interface PlatformSettings {
@@ -112,6 +114,7 @@ export function makeSettings(options: PlatformOptions): PlatformSettings {
       nftTable: 'bulkhead',
       vethPrefix: 'bh',
       idBase: 1_048_576,
+      diskPoolMiB: null,
       ...options.node,
     },
   };
@@ -134,6 +137,7 @@ export function optionsFromEnvironment(
   if (signUp !== undefined && signUp !== 'open' && signUp !== 'closed')
     throw new SettingsError(`SIGN_UP must be open or closed, not "${signUp}"`);
   const idBase = number('AGENT_ID_BASE');
+  const diskPoolMiB = number('AGENT_DISK_POOL_MIB');
   const node = {
     name: value('BULKHEAD_NODE_NAME'),
     network: value('AGENT_NETWORK'),
@@ -151,6 +155,7 @@ export function optionsFromEnvironment(
     node: {
       ...Object.fromEntries(Object.entries(node).filter(([, set]) => set !== undefined)),
       ...(idBase === undefined ? {} : { idBase }),
+      ...(diskPoolMiB === undefined ? {} : { diskPoolMiB }),
     },
   };
 }

@@ -25,6 +25,9 @@ export const agentEnvironment = (
   AGENT_NFT_TABLE: settings.node.nftTable,
   AGENT_VETH_PREFIX: settings.node.vethPrefix,
   AGENT_ID_BASE: String(settings.node.idBase),
+  ...(settings.node.diskPoolMiB === null
+    ? {}
+    : { AGENT_DISK_POOL_MIB: String(settings.node.diskPoolMiB) }),
   NODE_ENV: 'production',
 });
 

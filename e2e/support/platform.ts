@@ -26,6 +26,7 @@ export const e2eOptions = {
     vethPrefix: 'bhe',
     network: '10.202.0.0/16',
     idBase: 2_684_354_560,
+    diskPoolMiB: 24_576,
   },
 } satisfies PlatformOptions;
 

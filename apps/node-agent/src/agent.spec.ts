@@ -142,6 +142,17 @@ test('out of memory is told apart', async () => {
   expect(report.message).toContain('128 MiB');
 });
 
+test('a full disk is told apart', async () => {
+  const { plane, host } = await platform();
+  await host.startAgent({ firstDelay: 60_000, longestDelay: 60_000 });
+  await plane.want(await host.spec());
+  await plane.state(one, 'ready');
+  host.runtime.exit(one, { exitCode: 1, diskFull: true });
+  const report = await plane.state(one, 'backoff');
+  expect(report.exit).toMatchObject({ reason: 'disk-full', exitCode: 1 });
+  expect(report.message).toContain('512 MiB');
+});
+
 test('a failing health check takes it out of service and then restarts it', async () => {
   const { plane, host } = await platform();
   let healthy = true;

@@ -111,11 +111,12 @@ export class Agent {
       reportsPending: () => this.#reporter.pending,
       natsConnected: () => this.#bus.connected,
     });
+    const facts = await runtime.facts();
     this.#heartbeat = new HeartbeatSender({
       node: identity.id,
       version,
-      capacity: await measureCapacity(settings),
-      facts: await runtime.facts(),
+      capacity: await measureCapacity(settings, facts),
+      facts,
       bus: this.#bus,
       runtime,
       countInstances: () => this.#desired.instances().length,

@@ -15,6 +15,11 @@ export function describeExit(
     const message = `killed because it needed more than its ${limit} MiB of memory: give the process more, or make it need less`;
     return { ...base, reason: 'oom', message };
   }
+  if (exit.diskFull) {
+    const limit = spec.resources.diskMiB;
+    const message = `ended (${signal ?? `exit code ${exitCode ?? 'unknown'}`}) with its disk full: it had written its ${limit} MiB; let it write less, or give the process more disk`;
+    return { ...base, reason: 'disk-full', message };
+  }
   if (signal !== null) return { ...base, reason: 'signal', message: `killed by ${signal}` };
   const message = exitCode === null ? 'ended, nobody knows how' : `exited with code ${exitCode}`;
   return { ...base, reason: 'exited', message };
@@ -87,6 +92,7 @@ function classify(error: unknown): {
     case 'command-not-found':
       return { reason: 'start-failed', hopeless: true, message };
     case 'out-of-addresses':
+    case 'out-of-disk':
     case 'start-failed':
       return { reason: 'start-failed', hopeless: false, message };
     default:

@@ -118,6 +118,10 @@ export class FakeRuntime implements ContainerRuntime {
     return () => watchers.delete(onChange);
   }
 
+  async diskUsage(): Promise<null> {
+    return null;
+  }
+
   async facts(): Promise<NodeFacts> {
     return {
       hostname: 'fake',
@@ -127,6 +131,7 @@ export class FakeRuntime implements ContainerRuntime {
       crun: '1.8.1',
       conmon: '2.1.6',
       diskLimit: 'none',
+      diskPoolMiB: null,
     };
   }
 
@@ -146,7 +151,8 @@ export class FakeRuntime implements ContainerRuntime {
   exit(id: string, how: Partial<ContainerExit>): void {
     const container = this.containers.get(id);
     if (container === undefined || container.status.state === 'stopped') return;
-    const exit = { exitCode: null, signal: null, oomKilled: false, at: new Date(), ...how };
+    const none = { exitCode: null, signal: null, oomKilled: false, diskFull: false };
+    const exit = { ...none, at: new Date(), ...how };
     container.status = { ...container.status, state: 'stopped', pid: null, exit };
     for (const onExit of container.onExit) onExit(exit);
     container.onExit.clear();

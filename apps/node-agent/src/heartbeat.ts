@@ -13,13 +13,17 @@ const mostImages = 200;
 const mebibyte = 1024 * 1024;
 
 /** What the host can give to instances: what it has, less what the host itself needs. */
-export async function measureCapacity(settings: Settings): Promise<NodeCapacity> {
+export async function measureCapacity(
+  settings: Settings,
+  { diskPoolMiB }: NodeFacts,
+): Promise<NodeCapacity> {
   // Inside a limited cgroup the limit is the memory there is; 0 means no limit.
   const limit = process.constrainedMemory();
   const memory = Math.floor(Math.min(totalmem(), limit > 0 ? limit : Infinity) / mebibyte);
   const reserve = Math.min(1024, Math.floor(memory / 10));
   const disk = await statfs(settings.NODE_DIR);
-  const diskMiB = Math.floor((disk.blocks * disk.bsize * 0.9) / mebibyte);
+  // A tenth stays free: a btrfs filled to the last block has no room for its own books.
+  const diskMiB = Math.floor((diskPoolMiB ?? (disk.blocks * disk.bsize) / mebibyte) * 0.9);
   return {
     cpuMillis: settings.AGENT_CPU_MILLIS ?? availableParallelism() * 1000,
     memoryMiB: settings.AGENT_MEMORY_MIB ?? memory - reserve,

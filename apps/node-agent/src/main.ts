@@ -28,6 +28,9 @@ async function makeRuntime(settings: Settings): Promise<ContainerRuntime> {
     vethPrefix: settings.AGENT_VETH_PREFIX,
     network: settings.AGENT_NETWORK,
     idBase: settings.AGENT_ID_BASE,
+    ...(settings.AGENT_DISK_POOL_MIB === undefined
+      ? {}
+      : { diskPoolMiB: settings.AGENT_DISK_POOL_MIB }),
     insecureRegistries: [settings.REGISTRY_HOST],
     registryAuthFile: join(settings.NODE_DIR, 'registry-auth.json'),
   });

@@ -20,7 +20,10 @@ const exit = {
 };
 
 function container(state: ContainerStatus['state']): ContainerStatus {
-  const stopped = { exitCode: 1, signal: null, oomKilled: false, at: new Date(now) };
+  const stopped = {
+    ...{ exitCode: 1, signal: null, oomKilled: false, diskFull: false },
+    at: new Date(now),
+  };
   return {
     id: 'iaaaaaaaaaaaa',
     tenantId: 't',

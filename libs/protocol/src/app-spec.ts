@@ -43,7 +43,7 @@ export const resources = z.object({
   memoryMiB: z.number().int().min(8).max(1_048_576),
   /** Most processes and threads. */
   pids: z.number().int().min(8).max(32_768),
-  /** Size of the writable layer, MiB. */
+  /** Reserved and hard limit of the writable layer: data, names and everything else in it. MiB. */
   diskMiB: z.number().int().min(16).max(1_048_576),
 });
 export type Resources = z.infer<typeof resources>;
@@ -104,6 +104,7 @@ export const deploymentFailureCodes = [
   'IMAGE_PULL_FAILED',
   'CRASHED',
   'OUT_OF_MEMORY',
+  'DISK_FULL',
   'HEALTH_CHECK_FAILED',
   'START_FAILED',
   'NO_ROOM',

@@ -69,6 +69,7 @@ export const instanceExit = z.object({
     'exited',
     'signal',
     'oom',
+    'disk-full',
     'health',
     'start-failed',
     'image-not-found',

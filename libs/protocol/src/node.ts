@@ -18,6 +18,8 @@ export const nodeFacts = z.object({
   conmon: z.string(),
   /** Which way the disk limit of the writable layer is enforced here. */
   diskLimit: z.enum(['btrfs', 'none']),
+  /** Room for all writable layers, set aside; null: whatever the disk has. */
+  diskPoolMiB: z.number().int().min(0).nullable().default(null),
 });
 export type NodeFacts = z.infer<typeof nodeFacts>;
 

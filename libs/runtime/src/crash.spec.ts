@@ -2,7 +2,9 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { defaultResources } from '@bulkhead/protocol';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { onDirectory, quotaGroups } from './btrfs.ts';
 import { createRuntime } from './host-runtime.ts';
 import type { ContainerSpec, RuntimeOptions } from './runtime.ts';
 import { containerSpec, removeState, testOptions, traces, until } from './testing/host.ts';
@@ -85,9 +87,11 @@ it('containers outlive the killed agent and are carried on with by the next', as
 it.each(Array.from({ length: 10 }, (_, n) => 7 + n * 23))(
   'an agent killed %d ms into its work leaves nothing behind',
   async (ms) => {
-    const keep = containerSpec(image, ['sleep', '1000'], { tenantId: 'kept' });
+    const resources = { ...defaultResources, memoryMiB: 64, diskMiB: 16 };
+    const writes = ['sh', '-c', 'echo x > /mark; exec sleep 1000'];
+    const keep = containerSpec(image, writes, { tenantId: 'kept', resources });
     const churn = Array.from({ length: 3 }, () =>
-      containerSpec(image, ['sleep', '1000'], { tenantId: 'churned' }),
+      containerSpec(image, writes, { tenantId: 'churned', resources }),
     );
     const agent = await startAgent([keep], churn);
     await new Promise((resolve) => setTimeout(resolve, ms));
@@ -98,7 +102,17 @@ it.each(Array.from({ length: 10 }, (_, n) => 7 + n * 23))(
     expect(await runtime.find(keep.id)).toMatchObject({ state: 'running' });
     const present = await runtime.list();
     for (const container of present) expect(['running', 'stopped']).toContain(container.state);
-    expect(interfaces()).toBe(present.filter((c) => c.state === 'running').length);
+    const running = present.filter((c) => c.state === 'running').map((c) => c.id);
+    expect(interfaces()).toBe(running.length);
+    const layers = `${options.stateDir}/layers`;
+    expect(readdirSync(layers).toSorted()).toEqual(running.toSorted());
+    for (const id of running)
+      expect(await runtime.diskUsage(id)).toMatchObject({ limit: 16 * 1024 * 1024 });
+    await until(
+      'there is a quota group for each layer and no more',
+      () => onDirectory(layers, (fd) => quotaGroups(fd).length) === running.length,
+      40_000,
+    );
     expect(readdirSync(`${options.stateDir}/containers`).toSorted()).toEqual(
       present.map((c) => c.id).toSorted(),
     );
@@ -108,8 +122,19 @@ it.each(Array.from({ length: 10 }, (_, n) => 7 + n * 23))(
     await runtime.destroy();
     expect(await traces(options)).toEqual([]);
   },
-  60_000,
+  100_000,
 );
+
+it('a pool that nothing holds any more goes with the killed agent: mount and loop device', async () => {
+  await killGroup(await startAgent([], []));
+  const held = async (): Promise<string[]> =>
+    (await traces(options)).filter((trace) => /^(loop|mountinfo)/.test(trace));
+  await until('nothing is left of it', async () => (await held()).length === 0);
+  const runtime = createRuntime(options);
+  await runtime.reconcile();
+  expect(await runtime.facts()).toMatchObject({ diskLimit: 'btrfs', diskPoolMiB: 512 });
+  await runtime.destroy();
+}, 60_000);
 
 const interfaces = (): number =>
   readdirSync('/sys/class/net').filter((name) => name.startsWith(`${options.vethPrefix}-`)).length;
@@ -125,6 +150,8 @@ async function withoutShared(): Promise<string[]> {
   const tenants = cgroups
     .filter((entry) => entry.isDirectory() && entry.name !== '.conmon')
     .map((entry) => entry.name);
-  const rest = (await traces(options)).filter((trace) => !/^(cgroup|nftables|policy)/.test(trace));
+  const rest = (await traces(options)).filter(
+    (trace) => !/^(cgroup|nftables|policy|loop|pool)/.test(trace),
+  );
   return [...tenants, ...rest];
 }

@@ -76,7 +76,19 @@ export function removeTenantCgroup(
   host.cgroups.remove(tenantCgroup(host, tenantId));
 }
 
-/** How a process ended, read before its cgroup goes. Waits a little for conmon to write it down. */
+/** Removes what belonged to one run: the writable layer and the bundle with its environment. */
+export async function clearRun(host: Host, id: string): Promise<void> {
+  await host.layers().remove(id);
+  await host.store.deleteBundle(id);
+}
+
+/** Removes every file of a container. */
+export async function deleteContainer(host: Host, id: string): Promise<void> {
+  await host.layers().remove(id);
+  await host.store.delete(id);
+}
+
+/** How a process ended, read before its cgroup and its writable layer go. Waits a little for conmon to write it down. */
 export async function readExit(
   host: Host,
   record: ContainerRecord,
@@ -86,15 +98,18 @@ export async function readExit(
   while (!existsSync(file) && record.conmon && isAlive(record.conmon) && Date.now() < deadline)
     await delay(2);
   const oom = host.cgroups.oomKills(containerCgroup(host, record)) > 0;
+  const diskFull = host.layers().isFull(record.id);
   if (!existsSync(file)) {
     // conmon was killed: nobody knows the code.
-    return { exitCode: null, signal: null, oomKilled: oom, at: new Date().toISOString() };
+    const at = new Date().toISOString();
+    return { exitCode: null, signal: null, oomKilled: oom, diskFull, at };
   }
   const exitCode = Number(readFileSync(file, 'utf8').trim());
   return {
     exitCode,
     signal: signalName(exitCode),
     oomKilled: oom && exitCode !== 0,
+    diskFull: diskFull && exitCode !== 0,
     at: statSync(file).mtime.toISOString(),
   };
 }

@@ -39,6 +39,17 @@ export class CommandError extends Error {
   }
 }
 
+/** Whether something failed for want of disk, here or in a program that we ran. */
+export function isOutOfDisk(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const { code, errno } = error as NodeJS.ErrnoException;
+  const [ENOSPC, EDQUOT] = [-28, -122]; // Node has no name for the second
+  if (code === 'ENOSPC' || code === 'EDQUOT' || errno === ENOSPC || errno === EDQUOT) return true;
+  return (
+    /No space left on device|Disk quota exceeded/.test(error.message) || isOutOfDisk(error.cause)
+  );
+}
+
 const path = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /** Absolute path of a program; throws when it is not installed. */

@@ -287,7 +287,7 @@ describe('inside', () => {
     ]);
     const base = Number(/^Uid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
     expect(base).toBeGreaterThan(options.idBase);
-    const upper = `${options.stateDir}/containers/${spec.id}/layer/upper`;
+    const upper = `${options.stateDir}/layers/${spec.id}/upper`;
     expect(statSync(`${upper}/mine`).uid).toBe(base);
     await runtime.remove(spec.id);
     expect(

@@ -3,10 +3,19 @@ import type { FSWatcher } from 'node:fs';
 import { hostname, release } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { NodeFacts } from '@bulkhead/protocol';
-import { dismantle, readExit, removeTenantCgroup, stopSignalNumber } from './dismantle.ts';
-import { findProgram, run } from './exec.ts';
+import {
+  clearRun,
+  deleteContainer,
+  dismantle,
+  readExit,
+  removeTenantCgroup,
+  stopSignalNumber,
+} from './dismantle.ts';
+import { findProgram, isOutOfDisk, run } from './exec.ts';
 import { planAddresses } from './addresses.ts';
 import { detectCgroups } from './cgroups.ts';
+import { openLayers } from './disk.ts';
+import type { WritableLayers } from './disk.ts';
 import { Firewall } from './firewall.ts';
 import { conmonCgroup, containerCgroup } from './host.ts';
 import type { Host } from './host.ts';
@@ -65,6 +74,8 @@ class HostRuntime implements ContainerRuntime {
       throw new Error(`Cgroup "${options.cgroup}": use letters, digits, _ and -.`);
     this.#options = options;
     this.#problem = options.onProblem ?? (() => undefined);
+    const layersDir = `${stateDir}/layers`;
+    let layers: WritableLayers | null = null;
     const addresses = planAddresses(options.network, options.idBase, options.vethPrefix);
     this.#host = {
       addresses,
@@ -76,7 +87,15 @@ class HostRuntime implements ContainerRuntime {
         vethPrefix: options.vethPrefix,
       }),
       images: new Images({ dir: `${stateDir}/images`, ...options }),
-      store: new ContainerStore(`${stateDir}/containers`),
+      store: new ContainerStore(`${stateDir}/containers`, layersDir),
+      openLayers: async () => {
+        const { diskPoolMiB: poolMiB } = options;
+        layers = await openLayers({ stateDir, dir: layersDir, poolMiB, onProblem: this.#problem });
+      },
+      layers: () => {
+        if (!layers) throw new Error('Call reconcile() before anything else.');
+        return layers;
+      },
       slots: new SlotPool(
         addresses.last,
         addresses.idBase,
@@ -167,6 +186,8 @@ class HostRuntime implements ContainerRuntime {
         this.#records.set(spec.id, made);
         await this.#discard(made);
       } else {
+        // The disk was too full for even its record.
+        await deleteContainer(this.#host, spec.id);
         this.#host.slots.release(slot.slot);
       }
       throw error;
@@ -181,7 +202,7 @@ class HostRuntime implements ContainerRuntime {
     } catch (error) {
       const made = this.#host.store.find(spec.id);
       if (made) await dismantle(this.#host, made);
-      await this.#host.store.clearRun(spec.id);
+      await clearRun(this.#host, spec.id);
       this.#keep(before);
       this.#removeTenantIfEmpty(before.tenantId);
       throw error;
@@ -282,9 +303,15 @@ class HostRuntime implements ContainerRuntime {
     return watchLog(this.#host.store.paths(id).logs, onChange);
   }
 
+  diskUsage(id: string): Promise<{ bytes: number; limit: number } | null> {
+    const known = this.#records.has(id);
+    return Promise.resolve(known ? this.#host.layers().usage(id) : null);
+  }
+
   async facts(): Promise<NodeFacts> {
     const version = async (program: string): Promise<string> =>
       /version:? (\S+)/.exec((await run(program, ['--version'])).stdout)?.[1] ?? 'unknown';
+    const pool = this.#host.layers().pool();
     const os =
       /^PRETTY_NAME="?(.*?)"?$/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? 'Linux';
     return {
@@ -294,7 +321,8 @@ class HostRuntime implements ContainerRuntime {
       cgroup: this.#host.cgroups.layout,
       crun: await version('crun'),
       conmon: await version('conmon'),
-      diskLimit: 'none',
+      diskLimit: this.#host.layers().kind,
+      diskPoolMiB: pool === null ? null : Math.floor(pool.bytes / (1024 * 1024)),
     };
   }
 
@@ -362,7 +390,7 @@ class HostRuntime implements ContainerRuntime {
     while (record.process && isAlive(record.process)) await delay(2);
     const exit = await readExit(this.#host, record);
     await dismantle(this.#host, record);
-    await this.#host.store.clearRun(id);
+    await clearRun(this.#host, id);
     this.#keep({ ...record, phase: 'stopped', process: null, conmon: null, exit });
     this.#removeTenantIfEmpty(record.tenantId);
     for (const ended of this.#waiters.get(id) ?? []) ended(asExit(exit));
@@ -374,15 +402,24 @@ class HostRuntime implements ContainerRuntime {
     const { id, tenantId } = record;
     if (record.phase !== 'stopped') await dismantle(this.#host, record);
     this.#keep({ ...record, phase: 'removing' });
-    await this.#host.store.delete(id);
+    await deleteContainer(this.#host, id);
     this.#records.delete(id);
     this.#removeTenantIfEmpty(tenantId);
     this.#host.slots.release(record.slot);
   }
 
+  /**
+   * For ends and removals, which a full disk must not stop: the file then says what was before, and
+   * from there the next agent's `reconcile` comes to the same, but for how the process ended.
+   */
   #keep(record: ContainerRecord): void {
-    this.#host.store.write(record);
     this.#records.set(record.id, record);
+    try {
+      this.#host.store.write(record);
+    } catch (error) {
+      if (!isOutOfDisk(error)) throw error;
+      this.#problem(`writing down the state of ${record.id}`, error);
+    }
   }
 
   #removeTenantIfEmpty(tenantId: string): void {

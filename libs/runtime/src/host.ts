@@ -1,5 +1,6 @@
 import type { Addresses } from './addresses.ts';
 import type { Cgroups } from './cgroups.ts';
+import type { WritableLayers } from './disk.ts';
 import type { Firewall } from './firewall.ts';
 import type { Images } from './images.ts';
 import type { ContainerStore } from './state.ts';
@@ -15,6 +16,9 @@ export interface Host {
   readonly images: Images;
   readonly store: ContainerStore;
   readonly slots: SlotPool;
+  /** Finds out how this host limits writable layers; `layers` throws before. */
+  readonly openLayers: () => Promise<void>;
+  readonly layers: () => WritableLayers;
   readonly bootId: string;
   /** Absolute path of the crun program. */
   readonly crun: string;

@@ -13,14 +13,14 @@ import { containerCgroup } from './host.ts';
 import type { Host } from './host.ts';
 import { CreateError, spawnConmon } from './conmon.ts';
 import type { Conmon } from './conmon.ts';
-import { CommandError, run } from './exec.ts';
+import { CommandError, isOutOfDisk, run } from './exec.ts';
 import { inPrivateMounts } from './host-thread.ts';
 import { resolveUser } from './image-user.ts';
 import { currentLog, logSizeMax, rotateBeforeStart } from './logs.ts';
 import { connectNetwork } from './network.ts';
 import { ociConfig } from './oci-config.ts';
 import { identify } from './processes.ts';
-import { makeWritableLayer, mountRootfs, readInside } from './rootfs.ts';
+import { mountRootfs, readInside } from './rootfs.ts';
 import { RuntimeError } from './runtime.ts';
 import type { ContainerSpec } from './runtime.ts';
 import type { ContainerRecord } from './state.ts';
@@ -71,7 +71,7 @@ export async function makeContainer(
   try {
     const conmon = withUmask(0o022, () => {
       write(record);
-      prepareDirectories(host, spec.id, slot.slot);
+      prepareDirectories(host, spec, slot.slot);
       return mountAndSpawn(host, spec, args, layers, slot);
     });
     const pid = await conmon.created(createDeadlineMs);
@@ -127,7 +127,7 @@ async function letGo(host: Host, id: string): Promise<void> {
 }
 
 /** Synchronous: a few microseconds a call, where the thread pool takes a fraction of a millisecond. */
-function prepareDirectories(host: Host, id: string, slot: number): void {
+function prepareDirectories(host: Host, { id, resources }: ContainerSpec, slot: number): void {
   const paths = host.store.paths(id);
   const idBase = host.addresses.idBase(slot);
   rmSync(`${host.dirs.exits}/${id}`, { force: true });
@@ -135,7 +135,7 @@ function prepareDirectories(host: Host, id: string, slot: number): void {
   for (const dir of [paths.rootfs, paths.etc]) mkdirSync(dir, { recursive: true, mode: 0o711 });
   mkdirSync(paths.logs, { recursive: true, mode: 0o700 });
   rotateBeforeStart(paths.logs);
-  makeWritableLayer(paths.layer, idBase);
+  host.layers().make(id, resources.diskMiB * 1024 * 1024, idBase);
   const address = host.addresses.address(slot);
   const files = {
     hosts: `127.0.0.1\tlocalhost\n${address}\t${id}\n`,
@@ -219,6 +219,8 @@ function startError(command: string, error: unknown): Error {
         ? error.stderr
         : '';
   const options = { cause: error };
+  if (isOutOfDisk(error))
+    return new RuntimeError('out-of-disk', 'The node has no disk left for another start.', options);
   if (/executable file .* not found|exec.*No such file or directory/i.test(said))
     return new RuntimeError('command-not-found', `The image has no command "${command}".`, options);
   if (/exec.*Permission denied/i.test(said))

@@ -1,6 +1,6 @@
 import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { dismantle } from './dismantle.ts';
+import { clearRun, deleteContainer, dismantle } from './dismantle.ts';
 import { run } from './exec.ts';
 import { conmonCgroup } from './host.ts';
 import type { Host } from './host.ts';
@@ -18,6 +18,7 @@ export async function prepareHost(host: Host, stateDir: string): Promise<void> {
     chmodSync(dir, 0o711);
   }
   for (const dir of Object.values(host.dirs)) mkdirSync(dir, { recursive: true, mode: 0o700 });
+  await host.openLayers();
   host.images.prepare();
   host.cgroups.ensure(conmonCgroup(host));
   await host.firewall.apply();
@@ -46,7 +47,7 @@ export async function cleanUp(
       }
       if (record) await dismantle(host, { ...record, phase: 'making' });
       else await killSupervisors(host.store.paths(id).dir);
-      await host.store.delete(id);
+      await deleteContainer(host, id);
     } catch (error) {
       if (record) host.slots.claim(record.slot);
       onProblem(`cleaning up after ${id}`, error);
@@ -74,9 +75,12 @@ async function decide(host: Host, record: ContainerRecord): Promise<ContainerRec
     }
     case 'running': {
       if (!rebooted) return record;
-      const exit = { exitCode: null, signal: null, oomKilled: false, at: new Date().toISOString() };
+      const exit = {
+        ...{ exitCode: null, signal: null, oomKilled: false, diskFull: false },
+        at: new Date().toISOString(),
+      };
       await dismantle(host, { ...record, process: null, conmon: null });
-      await host.store.clearRun(record.id);
+      await clearRun(host, record.id);
       return {
         ...record,
         phase: 'stopped',
@@ -101,7 +105,7 @@ async function crunSays(host: Host, id: string): Promise<string | null> {
   }
 }
 
-/** Interfaces, cgroups, crun states and exit files that no container owns. */
+/** Interfaces, cgroups, writable layers, crun states and exit files that no container owns. */
 async function removeOrphans(host: Host, kept: readonly ContainerRecord[]): Promise<void> {
   const live = kept.filter((record) => record.phase === 'running');
   const ids = new Set(live.map((record) => record.id));
@@ -118,6 +122,7 @@ async function removeOrphans(host: Host, kept: readonly ContainerRecord[]): Prom
   const slots = new Set(live.map((record) => record.slot));
   for (const [slot, name] of listInterfaces(host.addresses))
     if (!slots.has(slot)) await removeInterface(name);
+  for (const id of host.layers().list()) if (!ids.has(id)) await host.layers().remove(id);
   for (const dir of [host.dirs.crun, host.dirs.exits, host.dirs.sockets]) {
     for (const name of readdirSync(dir)) {
       // crun keeps what it shares between containers under a name that no container has.
@@ -131,6 +136,7 @@ async function removeOrphans(host: Host, kept: readonly ContainerRecord[]): Prom
 export async function clearHost(host: Host): Promise<void> {
   await removeOrphans(host, []);
   await host.slots.close();
+  await host.layers().destroy();
   await host.firewall.remove();
   await host.cgroups.kill(conmonCgroup(host));
   host.cgroups.remove(host.cgroup);

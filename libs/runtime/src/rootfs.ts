@@ -1,4 +1,4 @@
-import { chownSync, closeSync, mkdirSync, openSync, readSync, fstatSync, constants } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readSync, fstatSync, constants } from 'node:fs';
 import {
   makeNullDevice,
   mount,
@@ -16,22 +16,13 @@ export interface RootfsParts {
   /** Image layers, topmost first. */
   layers: readonly string[];
   usernsFd: number;
-  /** Gets `upper` and `work`. Must not exist. */
+  /** Has `upper` and `work`. */
   layer: string;
   rootfs: string;
   /** Host id of the container's root. */
   idBase: number;
   /** An empty directory; used as a mount point in the caller's private namespace only. */
   scratch: string;
-}
-
-/** Makes the writable layer's directories, owned by the container's root. */
-export function makeWritableLayer(layer: string, idBase: number): void {
-  mkdirSync(layer, { mode: 0o700 });
-  for (const name of ['upper', 'work']) {
-    mkdirSync(`${layer}/${name}`, { mode: 0o755 });
-    chownSync(`${layer}/${name}`, idBase, idBase);
-  }
 }
 
 /**

@@ -33,6 +33,8 @@ export interface ContainerExit {
   exitCode: number | null;
   signal: string | null;
   oomKilled: boolean;
+  /** It ended with another code than 0 while its writable layer was at its limit. */
+  diskFull: boolean;
   at: Date;
 }
 
@@ -46,6 +48,7 @@ export class RuntimeError extends Error {
     | 'no-command'
     | 'command-not-found'
     | 'out-of-addresses'
+    | 'out-of-disk'
     | 'start-failed';
   constructor(reason: RuntimeError['reason'], message: string, options?: ErrorOptions) {
     super(message, options);
@@ -86,6 +89,8 @@ export interface ContainerRuntime {
    */
   watchLogs?(id: string, onChange: () => void): () => void;
   facts(): Promise<NodeFacts>;
+  /** Bytes that the container's writable layer takes (as of the last commit, some seconds) and may take; null when nothing is counted. */
+  diskUsage(id: string): Promise<{ bytes: number; limit: number } | null>;
   /** Removes everything this runtime ever made on this host: containers, cgroup parents, nftables table, interfaces. For `npm run down`. */
   destroy(): Promise<void>;
 }
@@ -112,6 +117,8 @@ export interface RuntimeOptions {
   insecureRegistries: readonly string[];
   /** containers-auth.json with the node's registry credentials, mode 0600. */
   registryAuthFile: string;
+  /** Size of the pool of writable layers; undefined: half of the free space; 0: none, and no limits. Without meaning on a btrfs with quotas. */
+  diskPoolMiB?: number;
   /** Hears of failures that no caller waits for, such as rules that cannot be put back; they are tried again. */
   onProblem?: (what: string, error: unknown) => void;
 }

@@ -34,6 +34,7 @@ export const containerRecord = z.object({
       exitCode: z.number().int().nullable(),
       signal: z.string().nullable(),
       oomKilled: z.boolean(),
+      diskFull: z.boolean().default(false),
       at: z.string(),
     })
     .nullable(),
@@ -46,7 +47,7 @@ export interface ContainerPaths {
   record: string;
   bundle: string;
   rootfs: string;
-  /** Upper and work directory of the overlay, new with every start. */
+  /** Upper and work directory of the overlay, new with every start; may be seen by the main thread and its children only (disk.ts). */
   layer: string;
   etc: string;
   logs: string;
@@ -54,8 +55,10 @@ export interface ContainerPaths {
 
 export class ContainerStore {
   readonly #root: string;
-  constructor(root: string) {
+  readonly #layers: string;
+  constructor(root: string, layers: string) {
     this.#root = root;
+    this.#layers = layers;
   }
 
   paths(id: string): ContainerPaths {
@@ -65,7 +68,7 @@ export class ContainerStore {
       record: `${dir}/record.json`,
       bundle: `${dir}/bundle`,
       rootfs: `${dir}/rootfs`,
-      layer: `${dir}/layer`,
+      layer: `${this.#layers}/${id}`,
       etc: `${dir}/etc`,
       logs: `${dir}/logs`,
     };
@@ -94,10 +97,9 @@ export class ContainerStore {
     renameSync(`${file}.new`, file);
   }
 
-  /** Removes what belonged to one run: the writable layer and the bundle with its environment. */
-  async clearRun(id: string): Promise<void> {
-    const { layer, bundle } = this.paths(id);
-    for (const dir of [layer, bundle]) await rm(dir, { recursive: true, force: true });
+  /** Removes the bundle of one run, with its environment. */
+  async deleteBundle(id: string): Promise<void> {
+    await rm(this.paths(id).bundle, { recursive: true, force: true });
   }
 
   async delete(id: string): Promise<void> {

@@ -22,6 +22,7 @@ export const CLONE_NEWNS = 0x00020000;
 export const CLONE_NEWNET = 0x40000000;
 export const MS_NOSUID = 0x2n;
 export const MS_NODEV = 0x4n;
+export const MS_NOATIME = 0x400n;
 export const MS_BIND = 0x1000n;
 export const MS_REC = 0x4000n;
 export const MS_SLAVE = 0x80000n;
@@ -43,6 +44,7 @@ const c = {
   mount: libc.func('int mount(str, str, str, ulong, str)'),
   umount2: libc.func('int umount2(str, int)'),
   mknod: libc.func('int mknod(str, uint, ulong)'),
+  ioctl: libc.func('int ioctl(int, ulong, ...)'),
   nameToIndex: libc.func('uint if_nametoindex(str)'),
   socket: libc.func('int socket(int, int, int)'),
   send: libc.func('long send(int, void *, ulong, int)'),
@@ -88,6 +90,12 @@ export function mount(
 
 export const umount = (target: string): void =>
   void check(`umount ${target}`, c.umount2(target, MNT_DETACH));
+
+/** `data` is read and written in place; a number is passed as it is. Returns what the call returns. */
+export function ioctl(call: string, fd: number, request: number, data: Buffer | number): number {
+  const type = typeof data === 'number' ? 'ulong' : 'void *';
+  return check(call, c.ioctl(fd, request, type, data) as number);
+}
 
 /** Makes the device that swallows everything (character device 1:3). */
 export function makeNullDevice(path: string): void {

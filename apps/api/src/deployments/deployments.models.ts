@@ -49,7 +49,7 @@ registerEnumType(DeploymentStatus, {
 export class DeploymentFailure {
   @Field(() => String, {
     description:
-      'For scripts: IMAGE_NOT_FOUND, IMAGE_PULL_FAILED, CRASHED, OUT_OF_MEMORY, HEALTH_CHECK_FAILED, START_FAILED, NO_ROOM or DEADLINE_EXCEEDED.',
+      'For scripts: IMAGE_NOT_FOUND, IMAGE_PULL_FAILED, CRASHED, OUT_OF_MEMORY, DISK_FULL, HEALTH_CHECK_FAILED, START_FAILED, NO_ROOM or DEADLINE_EXCEEDED.',
   })
   code: string;
 

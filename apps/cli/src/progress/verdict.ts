@@ -65,6 +65,7 @@ const reasons: Record<string, (process: string) => string> = {
   IMAGE_PULL_FAILED: () => 'the image could not be pulled',
   CRASHED: (process) => `${process} crashed`,
   OUT_OF_MEMORY: (process) => `${process} ran out of memory`,
+  DISK_FULL: (process) => `${process} filled its disk`,
   HEALTH_CHECK_FAILED: (process) => `${process} is not healthy`,
   START_FAILED: (process) => `${process} could not be started`,
   NO_ROOM: (process) => `no node has room for ${process}`,
@@ -100,6 +101,8 @@ function advice(failure: DeploymentFailure, deployment: Deployment, place: strin
       return `Try again when the registry answers: bulkhead deploy${place} --image ${image}`;
     case 'OUT_OF_MEMORY':
       return `Give it more memory, for example: ${again} --memory 512`;
+    case 'DISK_FULL':
+      return `Give it more disk, for example: ${again} --disk 1024`;
     case 'HEALTH_CHECK_FAILED':
       return `Does it listen on 0.0.0.0 and the port in $PORT? See its log: bulkhead logs${place} --process ${process}. Another port or path: ${again} --port 3000 --health-path /healthz`;
     case 'START_FAILED':

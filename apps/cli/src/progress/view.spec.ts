@@ -180,6 +180,7 @@ describe('the verdict', () => {
     ['IMAGE_PULL_FAILED', /could not be pulled/, /Try again/],
     ['CRASHED', /web crashed/, /bulkhead logs --app hello --process web/],
     ['OUT_OF_MEMORY', /ran out of memory/, /--memory 512/],
+    ['DISK_FULL', /web filled its disk/, /--disk 1024/],
     ['HEALTH_CHECK_FAILED', /web is not healthy/, /\$PORT/],
     ['START_FAILED', /could not be started/, /--command/],
     ['NO_ROOM', /no node has room/, /scale --app hello web=1/],

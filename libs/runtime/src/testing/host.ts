@@ -27,6 +27,7 @@ export function testOptions(insecureRegistries: readonly string[]): RuntimeOptio
     nftTable: `bulkhead_test_${number}`,
     vethPrefix: `t${number.toString(36).padStart(3, '0')}`,
     network: `10.${240 + (number >> 8)}.${number & 255}.0/24`,
+    diskPoolMiB: 512,
     idBase: (16_384 + number * 32) * 65_536,
     insecureRegistries,
     registryAuthFile,
@@ -84,6 +85,14 @@ export async function traces(options: RuntimeOptions): Promise<string[]> {
   if ((await run('ip', ['rule'])).stdout.includes(options.network)) found.push('policy rule');
   if ((await run('ip', ['route'])).stdout.includes(options.network.replace(/0\/24$/, '')))
     found.push('route');
+  for (const name of readdirSync('/sys/block')) {
+    const file = textOf(`/sys/block/${name}/loop/backing_file`);
+    if (file.startsWith(`${options.stateDir}/`)) found.push(`loop device ${name}`);
+  }
+  for (const name of ['pool.img', 'pool.img.new'])
+    if (existsSync(`${options.stateDir}/${name}`)) found.push(name);
+  if (existsSync(`${options.stateDir}/layers`))
+    found.push(...readdirSync(`${options.stateDir}/layers`).map((name) => `layer of ${name}`));
   const containers = `${options.stateDir}/containers`;
   if (existsSync(containers))
     found.push(...readdirSync(containers).map((name) => `directory of ${name}`));

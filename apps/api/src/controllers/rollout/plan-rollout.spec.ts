@@ -250,6 +250,7 @@ describe('verdicts', () => {
     ['second crash', { state: 'backoff', restarts: 2, lastExit: exit('exited') }, 'CRASHED'],
     ['crashed, but ready now', { state: 'ready', restarts: 3, lastExit: exit('oom') }, null],
     ['out of memory', { state: 'backoff', lastExit: exit('oom') }, 'OUT_OF_MEMORY'],
+    ['disk full', { state: 'backoff', lastExit: exit('disk-full') }, 'DISK_FULL'],
     ['health', { state: 'backoff', lastExit: exit('health') }, 'HEALTH_CHECK_FAILED'],
     ['no such command', { state: 'failed', lastExit: exit('start-failed') }, 'START_FAILED'],
     ['runs within grace', { state: 'running', stateAt: 991_000 }, null],

@@ -76,6 +76,8 @@ function failureOf(app: AppSnapshot, instance: InstanceSnapshot): DeploymentFail
       return down ? failed('IMAGE_PULL_FAILED', instance, exit.message) : null;
     case 'oom':
       return failed('OUT_OF_MEMORY', instance, exit.message);
+    case 'disk-full':
+      return failed('DISK_FULL', instance, exit.message);
     case 'health':
       return failed('HEALTH_CHECK_FAILED', instance, exit.message);
     case 'start-failed':

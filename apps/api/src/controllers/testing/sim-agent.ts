@@ -224,6 +224,7 @@ export class SimAgent {
         crun: '1',
         conmon: '2',
         diskLimit: 'none',
+        diskPoolMiB: null,
       },
       instances: this.instances.size,
       images: [],
