@@ -30,12 +30,21 @@ export interface Cgroups {
   warm(): void;
   /** Moves a process, in the hierarchies where it would be limited or killed with its old cgroup; takes a millisecond or more per hierarchy, so not on the way of a start. */
   enter(path: string, pid: number): Promise<void>;
+  /** Moves a process in every hierarchy, so that every limit is on it. Throws when one fails. */
+  confine(path: string, pid: number): Promise<void>;
   /** Names of the cgroups below. */
   children(path: string): string[];
   /** Processes in the cgroup and below. */
   processes(path: string): number[];
   /** Kills what is inside until nothing is left; throws when the deadline passes first. */
   kill(path: string, deadlineMs?: number): Promise<void>;
+  /**
+   * Holds every process in the cgroup and below still, or lets them go on; resolves when they are.
+   * Throws, with them going on, when the deadline passes first. Nothing happens without the cgroup.
+   */
+  freeze(path: string, frozen: boolean, deadlineMs?: number): Promise<void>;
+  /** Whether its processes are held still, or about to be. */
+  isFrozen(path: string): boolean;
   /** How many processes in the cgroup the kernel killed for want of memory. */
   oomKills(path: string): number;
   /** Removes an empty cgroup with empty ones below it; true when it is gone. */
@@ -132,6 +141,10 @@ class CgroupTree implements Cgroups {
       await writeFile(`${root}/${path}/cgroup.procs`, String(pid));
   }
 
+  async confine(path: string, pid: number): Promise<void> {
+    for (const root of this.#roots) await writeFile(`${root}/${path}/cgroup.procs`, String(pid));
+  }
+
   children(path: string): string[] {
     const names = new Set<string>();
     for (const root of this.#roots)
@@ -165,6 +178,43 @@ class CgroupTree implements Cgroups {
       }
       await delay(Math.min(1 + round * 2, 50));
     }
+  }
+
+  async freeze(path: string, frozen: boolean, deadlineMs = 10_000): Promise<void> {
+    const deadline = Date.now() + deadlineMs;
+    this.#setFrozen(path, frozen);
+    // A process in the middle of a system call that cannot be interrupted is held when it returns.
+    while (!this.#hasSettled(path, frozen)) {
+      if (Date.now() > deadline) {
+        this.#setFrozen(path, false);
+        throw new Error(`The processes of ${path} could not be frozen within ${deadlineMs} ms.`);
+      }
+      await delay(2);
+    }
+  }
+
+  #setFrozen(path: string, frozen: boolean): void {
+    if (this.layout === 'v2')
+      writeIfThere(`${this.#roots[0]}/${path}/cgroup.freeze`, frozen ? '1' : '0');
+    else if (this.#freezer)
+      writeIfThere(`${this.#freezer}/${path}/freezer.state`, frozen ? 'FROZEN' : 'THAWED');
+    else throw new Error('This machine has no cgroup freezer: mount the v1 controller "freezer".');
+  }
+
+  #hasSettled(path: string, frozen: boolean): boolean {
+    if (this.layout === 'v2') {
+      const events = read(`${this.#roots[0]}/${path}/cgroup.events`);
+      return events === null || /^frozen 1$/m.test(events) === frozen;
+    }
+    const state = read(`${this.#freezer}/${path}/freezer.state`);
+    return state === null || state === (frozen ? 'FROZEN' : 'THAWED');
+  }
+
+  isFrozen(path: string): boolean {
+    if (this.layout === 'v2') return read(`${this.#roots[0]}/${path}/cgroup.freeze`) === '1';
+    if (!this.#freezer) return false;
+    const state = read(`${this.#freezer}/${path}/freezer.state`);
+    return state !== null && state !== 'THAWED';
   }
 
   oomKills(path: string): number {

@@ -14,6 +14,7 @@ import {
 import { findProgram, isOutOfDisk, run } from './exec.ts';
 import { planAddresses } from './addresses.ts';
 import { detectCgroups } from './cgroups.ts';
+import { runCheck } from './check.ts';
 import { openLayers } from './disk.ts';
 import type { WritableLayers } from './disk.ts';
 import { Firewall } from './firewall.ts';
@@ -28,6 +29,7 @@ import { cleanUp, clearHost, prepareHost } from './reconcile.ts';
 import { RuntimeError } from './runtime.ts';
 import { holdStateDir, releaseStateDir } from './state-owner.ts';
 import type {
+  CheckResult,
   ContainerExit,
   ContainerRuntime,
   ContainerSpec,
@@ -265,6 +267,8 @@ class HostRuntime implements ContainerRuntime {
     const record = this.#records.get(id);
     if (record?.process && record.phase === 'running' && graceSeconds > 0) {
       signal(record.process, stopSignalNumber(record.stopSignal));
+      // Held still it could not act on the signal, nor end.
+      await this.#setFrozen(id, false);
       const deadline = Date.now() + graceSeconds * 1000;
       const grace = AbortSignal.timeout(graceSeconds * 1000);
       // Running again under another process: somebody started it anew, and stopping now means that one.
@@ -275,6 +279,37 @@ class HostRuntime implements ContainerRuntime {
     await this.#locks.run(id, async () => {
       const present = this.#records.get(id);
       if (present) await this.#settle(id, true);
+    });
+  }
+
+  pause(id: string): Promise<void> {
+    return this.#setFrozen(id, true);
+  }
+
+  resume(id: string): Promise<void> {
+    return this.#setFrozen(id, false);
+  }
+
+  #setFrozen(id: string, frozen: boolean): Promise<void> {
+    return this.#locks.run(id, async () => {
+      await this.#settle(id);
+      const record = this.#records.get(id);
+      if (record?.phase !== 'running') return;
+      const cgroup = containerCgroup(this.#host, record);
+      if (this.#host.cgroups.isFrozen(cgroup) !== frozen || frozen)
+        await this.#host.cgroups.freeze(cgroup, frozen);
+    });
+  }
+
+  check(id: string, command: readonly string[], timeoutMs: number): Promise<CheckResult> {
+    return this.#locks.run(`check ${id}`, async () => {
+      const record = this.#records.get(id);
+      if (record?.phase !== 'running')
+        return { outcome: 'not-run', exitCode: null, output: 'the container does not run' };
+      // crun would wait in there until it is resumed.
+      if (this.#host.cgroups.isFrozen(containerCgroup(this.#host, record)))
+        return { outcome: 'not-run', exitCode: null, output: 'the container is paused' };
+      return runCheck(this.#host, record, command, timeoutMs);
     });
   }
 
@@ -354,12 +389,15 @@ class HostRuntime implements ContainerRuntime {
       stopped: 'stopped',
       removing: 'stopped',
     } as const;
-    const state = states[record.phase];
+    const held =
+      record.phase === 'running' &&
+      this.#host.cgroups.isFrozen(containerCgroup(this.#host, record));
+    const state = held ? 'paused' : states[record.phase];
     return {
       id: record.id,
       tenantId: record.tenantId,
       state,
-      pid: state === 'running' ? (record.process?.pid ?? null) : null,
+      pid: record.phase === 'running' ? (record.process?.pid ?? null) : null,
       address: this.#host.addresses.address(record.slot),
       startedAt: record.startedAt === null ? null : new Date(record.startedAt),
       exit: record.exit === null ? null : asExit(record.exit),

@@ -12,6 +12,7 @@ import type { ContainerRecord } from './state.ts';
 /** Directories, cgroup parents, firewall: what must be there before any container. */
 export async function prepareHost(host: Host, stateDir: string): Promise<void> {
   await enterBaseNamespace();
+  await endChecks(host);
   // Mapped ids pass through these to a container's root file system, and see nothing on the way.
   for (const dir of [stateDir, `${stateDir}/containers`]) {
     mkdirSync(dir, { recursive: true, mode: 0o711 });

@@ -19,8 +19,8 @@ export interface ContainerSpec {
 export interface ContainerStatus {
   id: string;
   tenantId: string;
-  /** `created`: made, not started. `stopped`: its process ended, its remains wait for `remove`. */
-  state: 'created' | 'running' | 'stopped';
+  /** `created`: made, not started. `paused`: runs, held still. `stopped`: its process ended, its remains wait for `remove`. */
+  state: 'created' | 'running' | 'paused' | 'stopped';
   pid: number | null;
   /** Its address on the node's container network. */
   address: string;
@@ -36,6 +36,15 @@ export interface ContainerExit {
   /** It ended with another code than 0 while its writable layer was at its limit. */
   diskFull: boolean;
   at: Date;
+}
+
+/** How a command in a container ended. */
+export interface CheckResult {
+  outcome: 'ended' | 'timed-out' | 'not-run';
+  /** Set when it ended. A signal is 128 and its number. */
+  exitCode: number | null;
+  /** The end of what it wrote, at most some KiB; when it was not run, why. */
+  output: string;
 }
 
 /** Why a container or an image could not be had; `message` is written for the tenant, without host paths. */
@@ -75,6 +84,15 @@ export interface ContainerRuntime {
   waitExit(id: string, signal: AbortSignal): Promise<ContainerExit>;
   /** The image's stop signal (SIGTERM by default), and SIGKILL for everything in the cgroup after `graceSeconds`. Succeeds when it is gone. */
   stop(id: string, graceSeconds: number): Promise<void>;
+  /** Holds all its processes still until `resume`; the kernel keeps that, whoever dies. Nothing happens to one that does not run. */
+  pause(id: string): Promise<void>;
+  resume(id: string): Promise<void>;
+  /**
+   * Runs a command beside the container's process, as that process is: user, variables, limits,
+   * walls. Resolves with its end; after `timeoutMs` it is killed with all that it started, as is
+   * what it leaves behind. One at a time per container.
+   */
+  check(id: string, command: readonly string[], timeoutMs: number): Promise<CheckResult>;
   /** Kills if need be and removes every trace: cgroup, interface, address, id range, writable layer, logs. */
   remove(id: string): Promise<void>;
   /** Lines since `cursor` (opaque; null: from the oldest kept) of the container's output, across its restarts. */

@@ -104,6 +104,12 @@ export function makeNullDevice(path: string): void {
   chmodSync(path, 0o666);
 }
 
+/** Makes a FIFO that only its owner may use. */
+export function makeFifo(path: string): void {
+  const S_IFIFO = 0o010000;
+  check(`mknod ${path}`, c.mknod(path, S_IFIFO | 0o600, 0));
+}
+
 /** Mounts a copy of the directory `source` on `target` with its owners shifted by the user namespace behind `usernsFd`. */
 export function mountIdmapped(source: string, target: string, usernsFd: number): void {
   const flags = OPEN_TREE_CLONE | O_CLOEXEC | AT_SYMLINK_NOFOLLOW;
