@@ -1,5 +1,6 @@
 import type { NodeFacts } from '@bulkhead/protocol';
 import type {
+  CheckResult,
   ContainerExit,
   ContainerLogLine,
   ContainerRuntime,
@@ -21,7 +22,7 @@ interface FakeContainer {
 export class FakeRuntime implements ContainerRuntime {
   readonly containers = new Map<string, FakeContainer>();
   readonly logs = new Map<string, ContainerLogLine[]>();
-  readonly calls = { start: 0, stop: 0, remove: 0, ensureImage: 0 };
+  readonly calls = { start: 0, stop: 0, remove: 0, ensureImage: 0, pause: 0, resume: 0, check: 0 };
   readonly images = new Set<string>();
   /** Digest -> why it cannot be pulled. */
   readonly brokenImages = new Map<string, RuntimeError>();
@@ -50,7 +51,7 @@ export class FakeRuntime implements ContainerRuntime {
 
   async start(spec: ContainerSpec): Promise<ContainerStatus> {
     const present = this.containers.get(spec.id);
-    if (present?.status.state === 'running') return present.status;
+    if (present && present.status.state !== 'stopped') return present.status;
     this.calls.start += 1;
     const broken = this.brokenStarts.get(spec.id);
     if (broken !== undefined) throw broken;
@@ -92,6 +93,34 @@ export class FakeRuntime implements ContainerRuntime {
   async stop(id: string): Promise<void> {
     this.calls.stop += 1;
     this.exit(id, { exitCode: 0 });
+  }
+
+  async pause(id: string): Promise<void> {
+    this.calls.pause += 1;
+    this.#hold(id, 'paused');
+  }
+
+  async resume(id: string): Promise<void> {
+    this.calls.resume += 1;
+    this.#hold(id, 'running');
+  }
+
+  #hold(id: string, state: 'running' | 'paused'): void {
+    const container = this.containers.get(id);
+    if (container === undefined || container.status.state === 'stopped') return;
+    container.status = { ...container.status, state };
+  }
+
+  /** What a command in a container answers. */
+  checkResult: (command: readonly string[]) => CheckResult = () => ({
+    outcome: 'ended',
+    exitCode: 0,
+    output: '',
+  });
+
+  async check(_id: string, command: readonly string[]): Promise<CheckResult> {
+    this.calls.check += 1;
+    return this.checkResult(command);
   }
 
   async remove(id: string): Promise<void> {

