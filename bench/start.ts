@@ -1,8 +1,9 @@
+import { defaultResources, defaultTenantLimits } from '@bulkhead/protocol';
 import type { ContainerSpec } from '@bulkhead/runtime';
 import { benchImage, type Bench } from './fixture.ts';
 import { time, type Result } from './measure.ts';
 
-const limits = { cpuMillis: 100, cpuCapMillis: 1000, memoryMiB: 64, pids: 64, diskMiB: 64 };
+const limits = { ...defaultResources, memoryMiB: 64, pids: 64, diskMiB: 64 };
 
 /** What the measured containers run. */
 export const server = ['/bin/busybox', 'httpd', '-f', '-p', '8080'];
@@ -66,6 +67,8 @@ export function specOf(id: string, bench: Bench): ContainerSpec {
     command: server,
     env: { PATH: '/bin' },
     resources: limits,
+    tenantLimits: defaultTenantLimits,
+    readOnlyRoot: false,
   };
 }
 

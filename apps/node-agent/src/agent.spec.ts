@@ -387,3 +387,62 @@ test('heartbeats tell capacity, facts and images', async () => {
     facts: { hostname: 'fake' },
   });
 });
+
+test('changed limits are applied to what runs, and survive a restart of the agent', async () => {
+  const { plane, host } = await platform();
+  await host.startAgent();
+  const spec = await host.spec();
+  await plane.want(spec);
+  await plane.state(one, 'ready');
+  const resources = { ...spec.resources, memoryMiB: 256, cpuCapMillis: 2000 };
+  await plane.want({ ...spec, generation: 2, resources });
+  await eventually('generation 2', () => plane.latest(one)?.generation === 2);
+  expect(host.runtime.calls).toMatchObject({ start: 1, update: 1, stop: 0 });
+  expect(host.runtime.containers.get(one)?.spec.resources).toEqual(resources);
+
+  await host.stopAgent();
+  await host.startAgent();
+  await plane.want({ ...spec, generation: 3, resources });
+  await eventually('generation 3', () => plane.latest(one)?.generation === 3);
+  expect(host.runtime.calls).toMatchObject({ start: 1, update: 1, stop: 0 });
+});
+
+test('limits that cannot be changed while it runs start it anew', async () => {
+  const { plane, host } = await platform();
+  await host.startAgent();
+  const spec = await host.spec();
+  await plane.want(spec);
+  await plane.state(one, 'ready');
+  host.runtime.brokenUpdates.set(one, new RuntimeError('limit-refused', 'It uses more memory.'));
+  const resources = { ...spec.resources, memoryMiB: 32 };
+  await plane.want({ ...spec, generation: 2, resources });
+  await eventually(
+    'generation 2',
+    () =>
+      plane.latest(one)?.generation === 2 &&
+      plane.latest(one)?.state === 'ready' &&
+      host.runtime.calls.start === 2,
+  );
+  expect(host.runtime.calls).toMatchObject({ start: 2, update: 1, stop: 1 });
+  expect(host.runtime.containers.get(one)?.spec.resources).toEqual(resources);
+  expect(plane.latest(one)).toMatchObject({ restarts: 0, exit: null });
+});
+
+test("the youngest word on a tenant's limits counts for all its instances", async () => {
+  const { plane, host } = await platform();
+  await host.startAgent();
+  const older = await host.spec();
+  const limited = (cpuCapMillis: number, asOf: number) => ({
+    ...older.tenant,
+    limits: { cpuWeight: 100, cpuCapMillis, asOf },
+  });
+  await plane.want({ ...(await host.spec({ instance: two })), tenant: limited(3000, 20) });
+  await plane.state(two, 'ready');
+  await plane.want({ ...older, tenant: limited(2000, 10) });
+  await plane.state(one, 'ready');
+  const limitsOf = (id: string) => host.runtime.containers.get(id)?.spec.tenantLimits.cpuCapMillis;
+  expect([limitsOf(one), limitsOf(two)]).toEqual([3000, 3000]);
+  await plane.want({ ...older, generation: 2, tenant: limited(1000, 30) });
+  await eventually('the update', () => limitsOf(one) === 1000);
+  expect(host.runtime.calls).toMatchObject({ start: 2, update: 1, stop: 0 });
+});

@@ -60,11 +60,7 @@ export class Agent {
       { node, bus: this.#bus, sequence: this.#sequence, log },
       (content) => this.#forgetIfDone(content.instance),
     );
-    const rate = {
-      perSecond: settings.AGENT_LOG_RATE_BYTES,
-      burst: settings.AGENT_LOG_BURST_BYTES,
-    };
-    this.#logs = new LogShipper({ node, nodeDir, runtime, bus: this.#bus, rate, metrics, log });
+    this.#logs = new LogShipper({ node, nodeDir, runtime, bus: this.#bus, metrics, log });
     this.#reconciler = new Reconciler({
       identity,
       runtime,

@@ -1,5 +1,5 @@
 import { createHmac } from 'node:crypto';
-import { unseal, type RunningSpec } from '@bulkhead/protocol';
+import { unseal, type RunningSpec, type TenantLimits } from '@bulkhead/protocol';
 import type { ContainerSpec } from '@bulkhead/runtime';
 import { z } from 'zod';
 import { SealedEnvError } from './exits.ts';
@@ -7,10 +7,14 @@ import type { NodeIdentity } from './identity.ts';
 
 const environment = z.record(z.string(), z.string());
 
-/** What the runtime is to make, with the app's config opened. Throws SealedEnvError. */
+/**
+ * What the runtime is to make, with the app's config opened. Throws SealedEnvError. The tenant's
+ * limits are the youngest known, which another instance's specification may have brought.
+ */
 export async function containerSpec(
   spec: RunningSpec,
   identity: NodeIdentity,
+  tenantLimits: TenantLimits = spec.tenant.limits,
 ): Promise<ContainerSpec> {
   return {
     id: spec.instance,
@@ -19,6 +23,8 @@ export async function containerSpec(
     command: spec.command,
     env: { ...platformEnv(spec), ...(await openConfig(spec, identity)) },
     resources: spec.resources,
+    tenantLimits,
+    readOnlyRoot: spec.readOnlyRoot,
   };
 }
 
@@ -47,11 +53,19 @@ async function openConfig(
 }
 
 /**
- * The same for two containers that need not be told apart. Keyed with the node's secret, so that
- * what is stored of it says nothing about the config that went in.
+ * The same for two containers that need not be told apart, but for limits, which change while a
+ * container runs. Keyed with the node's secret, so that what is stored of it says nothing about the
+ * config that went in. Begins with the version of what goes in.
  */
 export function fingerprintOf(spec: ContainerSpec, identity: NodeIdentity): string {
-  const { env, ...rest } = spec;
-  const text = JSON.stringify([rest, Object.entries(env).sort()]);
-  return createHmac('sha256', identity.sealingKey.d).update(text).digest('hex');
+  const { env, resources, tenantLimits: _, ...rest } = spec;
+  // The size of the writable layer is given to it when it is made.
+  const text = JSON.stringify([rest, resources.diskMiB, Object.entries(env).sort()]);
+  return `2:${createHmac('sha256', identity.sealingKey.d).update(text).digest('hex')}`;
+}
+
+/** What can change while it runs: the same for two containers with the same limits. */
+export function limitsOf({ resources, tenant }: RunningSpec): string {
+  const { cpuWeight, cpuCapMillis } = tenant.limits;
+  return JSON.stringify([Object.entries(resources).sort(), cpuWeight, cpuCapMillis]);
 }

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { instanceSpec, type InstanceSpec } from '@bulkhead/protocol';
+import { instanceSpec, type InstanceSpec, type TenantLimits } from '@bulkhead/protocol';
 import type { Logger } from 'pino';
 import { JsonFolder } from './files.ts';
 
@@ -42,6 +42,17 @@ export class DesiredStore {
 
   get(instance: string): InstanceSpec | undefined {
     return this.#specs.get(instance);
+  }
+
+  /** A tenant's limits by the youngest of its specifications; undefined when it has none here. */
+  tenantLimits(tenantId: string): TenantLimits | undefined {
+    let youngest: TenantLimits | undefined;
+    for (const spec of this.#specs.values()) {
+      if (spec.desired !== 'running' || spec.tenant.id !== tenantId) continue;
+      const { limits } = spec.tenant;
+      if (youngest === undefined || limits.asOf > youngest.asOf) youngest = limits;
+    }
+    return youngest;
   }
 
   instances(): string[] {

@@ -93,6 +93,7 @@ function classify(error: unknown): {
       return { reason: 'start-failed', hopeless: true, message };
     case 'out-of-addresses':
     case 'out-of-disk':
+    case 'limit-refused':
     case 'start-failed':
       return { reason: 'start-failed', hopeless: false, message };
     default:

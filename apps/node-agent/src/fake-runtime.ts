@@ -1,4 +1,4 @@
-import type { NodeFacts } from '@bulkhead/protocol';
+import type { NodeFacts, Resources, TenantLimits } from '@bulkhead/protocol';
 import type {
   CheckResult,
   ContainerExit,
@@ -22,12 +22,14 @@ interface FakeContainer {
 export class FakeRuntime implements ContainerRuntime {
   readonly containers = new Map<string, FakeContainer>();
   readonly logs = new Map<string, ContainerLogLine[]>();
-  readonly calls = { start: 0, stop: 0, remove: 0, ensureImage: 0, pause: 0, resume: 0, check: 0 };
+  readonly calls = { start: 0, update: 0, stop: 0, remove: 0, ensureImage: 0, pause: 0, resume: 0, check: 0 };
   readonly images = new Set<string>();
   /** Digest -> why it cannot be pulled. */
   readonly brokenImages = new Map<string, RuntimeError>();
   /** Instance -> why it cannot be started. */
   readonly brokenStarts = new Map<string, Error>();
+  /** Instance -> why its limits cannot be changed. */
+  readonly brokenUpdates = new Map<string, Error>();
   /** Written by the process before `start` returns; a negative exit code means that it lives. */
   behaviour: (spec: ContainerSpec) => { lines: string[]; exitCode: number } = () => ({
     lines: [],
@@ -70,6 +72,15 @@ export class FakeRuntime implements ContainerRuntime {
     for (const line of lines) this.write(spec.id, line);
     if (exitCode >= 0) this.exit(spec.id, { exitCode });
     return status;
+  }
+
+  async update(id: string, resources: Resources, tenantLimits: TenantLimits): Promise<void> {
+    this.calls.update += 1;
+    const broken = this.brokenUpdates.get(id);
+    if (broken !== undefined) throw broken;
+    const container = this.containers.get(id);
+    if (container?.status.state !== 'running') return;
+    container.spec = { ...container.spec, resources, tenantLimits };
   }
 
   async find(id: string): Promise<ContainerStatus | null> {

@@ -12,31 +12,36 @@ const batchCharacters = 40_000;
 /** What a line costs besides its text: time, stream, punctuation. */
 const lineOverhead = 20;
 
-/** Bytes per second in the long run and bytes at once. */
-export interface LogRate {
-  perSecond: number;
-  burst: number;
-}
+/** What may come at once, in seconds of the rate. */
+const burstSeconds = 4;
 
-/** A token bucket whose clock is the lines' own. */
+/** A token bucket whose clock is the lines' own; bytes per second in the long run, and a burst. */
 export class LogLimiter {
-  readonly #rate: LogRate;
+  #perSecond: number;
   #tokens: number;
   #at = 0;
 
-  constructor(rate: LogRate) {
-    this.#rate = rate;
-    this.#tokens = rate.burst;
+  constructor(perSecond: number) {
+    this.#perSecond = perSecond;
+    this.#tokens = perSecond * burstSeconds;
+  }
+
+  get perSecond(): number {
+    return this.#perSecond;
+  }
+
+  /** What was saved up before is not worth more than the new burst. */
+  set perSecond(perSecond: number) {
+    this.#perSecond = perSecond;
+    this.#tokens = Math.min(this.#tokens, perSecond * burstSeconds);
   }
 
   /** Whether a line written at `at` (ms since 1970) may pass. */
   take(at: number, bytes: number): boolean {
     const elapsed = Math.max(0, at - this.#at);
     this.#at = Math.max(this.#at, at);
-    this.#tokens = Math.min(
-      this.#rate.burst,
-      this.#tokens + (elapsed / 1000) * this.#rate.perSecond,
-    );
+    const burst = this.#perSecond * burstSeconds;
+    this.#tokens = Math.min(burst, this.#tokens + (elapsed / 1000) * this.#perSecond);
     if (bytes > this.#tokens) return false;
     this.#tokens -= bytes;
     return true;
@@ -52,19 +57,21 @@ export function cutLine(text: string, most = longestLine): string {
   return `${new TextDecoder().decode(bytes.subarray(0, most), { stream: true })} [cut]`;
 }
 
-/** Lines of the app that may pass, cut; and how many may not. */
+/** Lines of the app that may pass, cut; and how many may not, and their bytes. */
 export function limitLines(
   lines: readonly LogLine[],
   limiter: LogLimiter,
-): { passed: LogLine[]; dropped: number } {
+): { passed: LogLine[]; dropped: number; droppedBytes: number } {
   const passed: LogLine[] = [];
+  let droppedBytes = 0;
   for (const line of lines) {
     const text = cutLine(line.text);
     // An empty line costs as well: a loop of newlines is a flood too.
     const cost = Buffer.byteLength(text) + lineOverhead;
     if (limiter.take(Date.parse(line.at), cost)) passed.push({ ...line, text });
+    else droppedBytes += Buffer.byteLength(line.text) + 1;
   }
-  return { passed, dropped: lines.length - passed.length };
+  return { passed, dropped: lines.length - passed.length, droppedBytes };
 }
 
 /** Splits lines so that each batch fits a message; `[]` gives none. */

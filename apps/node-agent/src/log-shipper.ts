@@ -4,7 +4,6 @@ import type { ContainerRuntime } from '@bulkhead/runtime';
 import type { Logger } from 'pino';
 import type { Bus } from './bus.ts';
 import { JsonFolder } from './files.ts';
-import type { LogRate } from './log-batches.ts';
 import { logPosition, LogSource, type LogOwner, type LogPosition } from './log-source.ts';
 import type { AgentMetrics } from './metrics.ts';
 import { KeyedQueue, Semaphore } from './work-queue.ts';
@@ -62,10 +61,11 @@ export class LogShipper {
     for (const [instance, position] of positions) this.#add(instance, position, true);
   }
 
-  /** Makes an instance known; again does nothing. */
-  track(instance: string, owner: LogOwner): void {
-    if (this.#watched.has(instance)) return;
-    this.#add(instance, { owner, cursor: null }, false);
+  /** Makes an instance known; again, it may have another rate. */
+  track(instance: string, owner: LogOwner, bytesPerSecond: number): void {
+    const known = this.#watched.get(instance);
+    if (known && !known.source.limitTo(bytesPerSecond)) return;
+    if (!known) this.#add(instance, { owner, cursor: null, bytesPerSecond }, false);
     this.#saveSoon(instance);
   }
 
@@ -147,8 +147,8 @@ export class LogShipper {
   }
 
   #add(instance: string, position: LogPosition, resumed: boolean): void {
-    const { node, runtime, rate } = this.#options;
-    const source = new LogSource({ instance, node, position, resumed }, runtime, rate);
+    const { node, runtime } = this.#options;
+    const source = new LogSource({ instance, node, position, resumed }, runtime);
     const turn = new Semaphore(1);
     this.#watched.set(instance, {
       source,
@@ -227,6 +227,7 @@ export class LogShipper {
       chunk.messages.shift();
     }
     metrics.logLinesDropped.inc(chunk.dropped);
+    metrics.logBytesDropped.inc(chunk.droppedBytes);
     metrics.logLinesShipped.inc(chunk.lines);
     source.cursor = chunk.cursor;
     source.chunk = null;
@@ -250,7 +251,7 @@ export class LogShipper {
       instances.map((instance) => {
         const source = this.#watched.get(instance)?.source;
         if (source === undefined) return Promise.resolve();
-        return this.#folder.put(instance, { owner: source.owner, cursor: source.cursor });
+        return this.#folder.put(instance, source.position);
       }),
     );
   }
@@ -266,7 +267,6 @@ export interface ShipperOptions {
   nodeDir: string;
   runtime: ContainerRuntime;
   bus: Bus;
-  rate: LogRate;
   metrics: AgentMetrics;
   log: Logger;
 }

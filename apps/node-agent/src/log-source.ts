@@ -1,15 +1,19 @@
 import { randomUUID } from 'node:crypto';
-import { subjects, type LogBatch, type LogLine } from '@bulkhead/protocol';
+import { defaultResources, subjects, type LogBatch, type LogLine } from '@bulkhead/protocol';
 import type { ContainerLogLine, ContainerRuntime } from '@bulkhead/runtime';
 import { z } from 'zod';
-import { cutLine, limitLines, LogLimiter, packLines, type LogRate } from './log-batches.ts';
+import { cutLine, limitLines, LogLimiter, packLines } from './log-batches.ts';
 
 /** Whose lines they are; kept on disk since a tombstone no longer says. */
 export const logOwner = z.object({ tenantId: z.string(), appId: z.string(), process: z.string() });
 export type LogOwner = z.infer<typeof logOwner>;
 
 /** What is kept on disk of a source. */
-export const logPosition = z.object({ owner: logOwner, cursor: z.string().nullable() });
+export const logPosition = z.object({
+  owner: logOwner,
+  cursor: z.string().nullable(),
+  bytesPerSecond: z.number().int().positive().default(defaultResources.logBytesPerSecond),
+});
 export type LogPosition = z.infer<typeof logPosition>;
 
 /** Lines per read; one read is one unit of progress. */
@@ -35,6 +39,7 @@ interface Chunk {
   caughtUp: boolean;
   lines: number;
   dropped: number;
+  droppedBytes: number;
 }
 
 /** The log of one instance, on its way from the runtime's files to JetStream. */
@@ -50,6 +55,7 @@ export class LogSource {
   #platform: LogLine[] = [];
   /** Dropped lines that no platform line and no batch has counted yet. */
   #unnoticed = 0;
+  #unnoticedBytes = 0;
   #untold = 0;
   #noticedAt = 0;
   #tail: ContainerLogLine[] = [];
@@ -59,16 +65,28 @@ export class LogSource {
   constructor(
     at: { instance: string; node: string; position: LogPosition; resumed: boolean },
     runtime: ContainerRuntime,
-    rate: LogRate,
   ) {
-    const { owner, cursor } = at.position;
+    const { owner, cursor, bytesPerSecond } = at.position;
     this.instance = at.instance;
     this.owner = owner;
     this.cursor = cursor;
     this.subject = subjects.logs(owner.tenantId, owner.appId, at.node, at.instance);
     this.#runtime = runtime;
-    this.#limiter = new LogLimiter(rate);
+    this.#limiter = new LogLimiter(bytesPerSecond);
     this.#tailFrom = at.resumed ? Date.now() : 0;
+  }
+
+  /** What is kept of it on disk. */
+  get position(): LogPosition {
+    const { owner, cursor } = this;
+    return { owner, cursor, bytesPerSecond: this.#limiter.perSecond };
+  }
+
+  /** Whether that is another rate than before. */
+  limitTo(bytesPerSecond: number): boolean {
+    if (bytesPerSecond === this.#limiter.perSecond) return false;
+    this.#limiter.perSecond = bytesPerSecond;
+    return true;
   }
 
   /** Lines of the platform's own wait for the next chunk. */
@@ -87,16 +105,17 @@ export class LogSource {
     const { lines, cursor } = await this.#readFrom(this.cursor, linesPerRead);
     const caughtUp = lines.length < linesPerRead;
     this.#remember(lines);
-    const { passed, dropped } = limitLines(lines.map(toLogLine), this.#limiter);
+    const { passed, dropped, droppedBytes } = limitLines(lines.map(toLogLine), this.#limiter);
     this.#unnoticed += dropped;
     this.#untold += dropped;
+    this.#unnoticedBytes += droppedBytes;
     const notice = this.#takeNotice(now);
     // The platform's lines belong after the app's that came before them, so they wait for those.
     const own = this.#takePlatform(caughtUp ? null : (lines.at(-1)?.at ?? null));
     const all = inOrder([...passed, ...own, ...notice]);
     if (all.length === 0 && cursor === this.cursor) return null;
     const messages = this.#pack(all);
-    this.chunk = { messages, cursor, caughtUp, lines: all.length, dropped };
+    this.chunk = { messages, cursor, caughtUp, lines: all.length, dropped, droppedBytes };
     return this.chunk;
   }
 
@@ -124,8 +143,10 @@ export class LogSource {
 
   #takeNotice(now: number): LogLine[] {
     if (this.#unnoticed === 0 || now - this.#noticedAt < noticeEveryMs) return [];
-    const text = `${this.#unnoticed} lines were dropped: the process writes more than its log rate limit`;
+    const [kept, lost] = [this.#limiter.perSecond, this.#unnoticedBytes].map(kibibytes);
+    const text = `${this.#unnoticed} lines were dropped (${lost}): the process writes more than its log limit of ${kept} a second`;
     this.#unnoticed = 0;
+    this.#unnoticedBytes = 0;
     this.#noticedAt = now;
     return [{ at: new Date(now).toISOString(), stream: 'platform', text }];
   }
@@ -158,6 +179,8 @@ export class LogSource {
       this.#tail = [...this.#tail, ...lines.slice(-tailLines)].slice(-tailLines);
   }
 }
+
+const kibibytes = (bytes: number): string => `${Math.ceil(bytes / 1024)} KiB`;
 
 function toLogLine(line: ContainerLogLine): LogLine {
   return { at: line.at.toISOString(), stream: line.stream, text: line.text };

@@ -1,17 +1,19 @@
+import { defaultResources, type Resources } from '@bulkhead/protocol';
 import { expect, test } from 'vitest';
 import { gone } from './spec-fixtures.ts';
 import { ControlPlane, eventually, Host, NatsServer } from './testing.ts';
 
 const one = 'iaaaaaaaaaaaa';
 
-async function running(env: Record<string, string> = {}) {
+async function running(resources: Partial<Resources> = {}) {
   const nats = await NatsServer.start();
   const plane = await ControlPlane.on(nats);
-  const host = await Host.on(nats, env);
+  const host = await Host.on(nats);
   await host.startAgent();
-  await plane.want(await host.spec());
+  const spec = await host.spec({ resources: { ...defaultResources, ...resources } });
+  await plane.want(spec);
   await plane.state(one, 'ready');
-  return { nats, plane, host };
+  return { nats, plane, host, spec };
 }
 
 test('lines reach the stream in order, with the platform saying what it did', async () => {
@@ -23,10 +25,7 @@ test('lines reach the stream in order, with the platform saying what it did', as
 });
 
 test('a process that writes too much loses lines, is told so, and others are not touched', async () => {
-  const { plane, host } = await running({
-    AGENT_LOG_RATE_BYTES: '1000',
-    AGENT_LOG_BURST_BYTES: '10000',
-  });
+  const { plane, host } = await running({ logBytesPerSecond: 2500 });
   const at = new Date();
   for (let i = 0; i < 2000; i += 1) host.runtime.write(one, `flood ${i} ${'x'.repeat(80)}`, at);
   await eventually('the notice', () =>
@@ -37,6 +36,31 @@ test('a process that writes too much loses lines, is told so, and others are not
     const passed = plane.lines(one).filter((l) => l.startsWith('flood')).length;
     return passed > 50 && passed < 150 && dropped + passed === 2000;
   });
+  // The line says how much, and of what limit; the metrics count it.
+  expect(plane.lines(one)).toContainEqual(
+    expect.stringMatching(
+      /^platform: \d+ lines were dropped \(\d+ KiB\): .* limit of 3 KiB a second/,
+    ),
+  );
+  const metrics = await host.agent?.metrics.registry.metrics();
+  const bytes = /^bulkhead_agent_log_dropped_bytes_total (\d+)$/m.exec(metrics ?? '')?.[1];
+  expect(Number(bytes)).toBeGreaterThan(1800 * 80);
+});
+
+test('another limit of its next generation holds without a restart', async () => {
+  const { plane, host, spec } = await running({ logBytesPerSecond: 1024 });
+  const resources = { ...spec.resources, logBytesPerSecond: 1024 * 1024 };
+  await plane.want({ ...spec, generation: 2, resources });
+  await eventually('the change', () =>
+    plane.lines(one).includes('platform: its limits were changed'),
+  );
+  const at = new Date();
+  for (let i = 0; i < 200; i += 1) host.runtime.write(one, `line ${i} ${'x'.repeat(80)}`, at);
+  await eventually(
+    'all lines',
+    () => plane.lines(one).filter((l) => l.startsWith('line')).length === 200,
+  );
+  expect(host.runtime.calls).toMatchObject({ start: 1, stop: 0, update: 1 });
 });
 
 test('lines wait while NATS is away, in the runtime, and are neither lost nor doubled', async () => {

@@ -14,6 +14,8 @@ export const instanceMemory = z.object({
   generation: z.number().int(),
   /** Fingerprint of what the present container was made from; null: there should be none. */
   made: z.string().nullable(),
+  /** Limits of the present container; null: not known. */
+  limits: z.string().nullable().default(null),
   /** The start of that container came to its end; without that, its absence is no loss. */
   started: z.boolean(),
   /** Just before that container was started, ms since 1970: its lines are not older. */
@@ -38,6 +40,7 @@ export type InstanceMemory = z.infer<typeof instanceMemory>;
 export const freshMemory: InstanceMemory = {
   generation: 0,
   made: null,
+  limits: null,
   started: false,
   madeAt: 0,
   stopping: null,
@@ -78,11 +81,15 @@ export function onNewGeneration(memory: InstanceMemory, generation: number): Ins
 
 export function onStarting(
   memory: InstanceMemory,
-  fingerprint: string,
+  made: { fingerprint: string; limits: string | null },
   now: number,
 ): InstanceMemory {
   const fresh = { started: false, stopping: null, readySince: null, removed: false };
-  return { ...memory, ...fresh, made: fingerprint, madeAt: now };
+  return { ...memory, ...fresh, made: made.fingerprint, limits: made.limits, madeAt: now };
+}
+
+export function onLimited(memory: InstanceMemory, limits: string): InstanceMemory {
+  return { ...memory, limits };
 }
 
 export function onStarted(memory: InstanceMemory): InstanceMemory {

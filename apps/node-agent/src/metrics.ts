@@ -18,6 +18,7 @@ export class AgentMetrics {
   readonly specsRefused: Counter<'why'>;
   readonly logLinesShipped: Counter;
   readonly logLinesDropped: Counter;
+  readonly logBytesDropped: Counter;
 
   constructor() {
     const registers = [this.registry];
@@ -52,6 +53,11 @@ export class AgentMetrics {
     this.logLinesDropped = new Counter({
       name: 'bulkhead_agent_log_lines_dropped_total',
       help: 'Log lines dropped by the rate limit.',
+      registers,
+    });
+    this.logBytesDropped = new Counter({
+      name: 'bulkhead_agent_log_dropped_bytes_total',
+      help: 'Bytes of log lines dropped by the rate limit.',
       registers,
     });
     // The default looks at the event loop a hundred times a second, most of what an idle agent costs.

@@ -40,10 +40,11 @@ function view(over: Partial<Omit<InstanceView, 'memory'>> & { memory?: Partial<I
   return {
     actual: null,
     health: unknownHealth,
-    fingerprint: 'f',
+    fingerprint: '2:f',
+    limits: 'l',
     ...over,
     desired,
-    memory: { ...freshMemory, generation: desired.generation, ...over.memory },
+    memory: { ...freshMemory, limits: 'l', generation: desired.generation, ...over.memory },
   };
 }
 
@@ -52,40 +53,63 @@ group('the next step', () => {
     ['nothing there: start', {}, { do: 'start' }],
     [
       'created only: start',
-      { actual: container('created'), memory: { made: 'f' } },
+      { actual: container('created'), memory: { made: '2:f' } },
       { do: 'start' },
     ],
     ['a new generation is taken first', { memory: { generation: 0 } }, { do: 'take-generation' }],
-    ['runs as desired', { actual: container('running'), memory: { made: 'f' } }, { do: 'settled' }],
+    [
+      'runs as desired',
+      { actual: container('running'), memory: { made: '2:f' } },
+      { do: 'settled' },
+    ],
     ['runs, memory lost: adopt', { actual: container('running') }, { do: 'adopt' }],
     [
       'runs as something else: stop',
-      { actual: container('running'), memory: { made: 'other' } },
+      { actual: container('running'), memory: { made: '2:other' } },
       { do: 'stop', why: 'replaced', graceSeconds: 10 },
     ],
     [
+      'runs with other limits: update',
+      { actual: container('running'), memory: { made: '2:f', limits: 'm' } },
+      { do: 'update' },
+    ],
+    [
+      'runs as something else and with other limits: stop',
+      { actual: container('running'), memory: { made: '2:other', limits: 'm' } },
+      { do: 'stop', why: 'replaced', graceSeconds: 10 },
+    ],
+    [
+      'was made by an agent that reckoned fingerprints otherwise: adopt',
+      { actual: container('running'), memory: { made: 'f' } },
+      { do: 'adopt' },
+    ],
+    [
       'config that cannot be opened ends nothing',
-      { actual: container('running'), memory: { made: 'other' }, fingerprint: null },
+      { actual: container('running'), memory: { made: '2:other' }, fingerprint: null },
       { do: 'settled' },
     ],
     [
       'ill: stop',
-      { actual: container('running'), memory: { made: 'f' }, health: failedHealth },
+      { actual: container('running'), memory: { made: '2:f' }, health: failedHealth },
       { do: 'stop', why: 'health', graceSeconds: 10 },
     ],
     [
       'an agent died while stopping: stop again',
-      { actual: container('running'), memory: { made: 'f', stopping: 'health' } },
+      { actual: container('running'), memory: { made: '2:f', stopping: 'health' } },
       { do: 'stop', why: 'health', graceSeconds: 10 },
     ],
     [
       'ready for the first time: note it',
-      { actual: container('running'), memory: { made: 'f' }, health: goodHealth },
+      { actual: container('running'), memory: { made: '2:f' }, health: goodHealth },
       { do: 'note-ready' },
     ],
-    ['ended: note it', { actual: container('stopped'), memory: { made: 'f' } }, { do: 'note-end' }],
-    ['vanished: note it', { memory: { made: 'f', started: true } }, { do: 'note-end' }],
-    ['an agent died before it had started it: start', { memory: { made: 'f' } }, { do: 'start' }],
+    [
+      'ended: note it',
+      { actual: container('stopped'), memory: { made: '2:f' } },
+      { do: 'note-end' },
+    ],
+    ['vanished: note it', { memory: { made: '2:f', started: true } }, { do: 'note-end' }],
+    ['an agent died before it had started it: start', { memory: { made: '2:f' } }, { do: 'start' }],
     [
       'backing off: wait',
       { actual: container('stopped'), memory: { retryAt: now + 1 } },
@@ -145,7 +169,8 @@ group('the report', () => {
 group('whatever the agent finds', () => {
   const anyMemory: fc.Arbitrary<InstanceMemory> = fc.record({
     generation: fc.constantFrom(0, 1, 2),
-    made: fc.constantFrom(null, 'f', 'other'),
+    made: fc.constantFrom(null, '2:f', '2:other', 'f'),
+    limits: fc.constantFrom(null, 'l', 'm'),
     started: fc.boolean(),
     madeAt: fc.constant(0),
     stopping: fc.constantFrom(null, 'gone' as const, 'replaced' as const, 'health' as const),
@@ -164,7 +189,8 @@ group('whatever the agent finds', () => {
       .map((s) => (s === null ? null : container(s))),
     memory: anyMemory,
     health: fc.constantFrom(unknownHealth, goodHealth, failedHealth),
-    fingerprint: fc.constantFrom('f', null),
+    fingerprint: fc.constantFrom('2:f', null),
+    limits: fc.constantFrom('l'),
   });
 
   test('only what is wanted gone is removed, and what is wanted gone is never started', () => {
@@ -205,6 +231,7 @@ function perform(world: { view: InstanceView; now: number }, step: Step) {
     now: later,
   });
   const policy = memory.defaultRestartPolicy;
+  const made = { fingerprint: before.fingerprint ?? 'unknown', limits: before.limits };
   switch (step.do) {
     case 'settled':
       return world;
@@ -214,8 +241,10 @@ function perform(world: { view: InstanceView; now: number }, step: Step) {
       return after({ memory: memory.onNewGeneration(before.memory, before.desired.generation) });
     case 'adopt':
       return after({
-        memory: memory.onStarted(memory.onStarting(before.memory, 'f', world.now)),
+        memory: memory.onStarted(memory.onStarting(before.memory, made, world.now)),
       });
+    case 'update':
+      return after({ memory: memory.onLimited(before.memory, before.limits ?? '') });
     case 'note-ready':
       return after({ memory: memory.onReady(before.memory, world.now) });
     case 'note-end':
@@ -229,7 +258,7 @@ function perform(world: { view: InstanceView; now: number }, step: Step) {
       return after({
         actual: container('running'),
         health: unknownHealth,
-        memory: memory.onStarting(before.memory, 'f', world.now),
+        memory: memory.onStarting(before.memory, made, world.now),
       });
     case 'stop':
       return after({

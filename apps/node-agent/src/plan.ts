@@ -18,6 +18,8 @@ export interface InstanceView {
   health: Health;
   /** Of the desired specification; null when its config cannot be opened here. */
   fingerprint: string | null;
+  /** Of the desired specification; null when it is to go. */
+  limits: string | null;
 }
 
 export type Step =
@@ -29,6 +31,8 @@ export type Step =
   | { do: 'take-generation' }
   /** A container of which nothing is remembered runs already: it is taken for the desired one. */
   | { do: 'adopt' }
+  /** What runs is given other limits, and goes on running. */
+  | { do: 'update' }
   | { do: 'note-ready' }
   | { do: 'note-end' }
   | { do: 'start' }
@@ -61,18 +65,23 @@ function planGone(
 }
 
 function planRunning(view: InstanceView, graceSeconds: number): Step {
-  const { memory, health, fingerprint } = view;
+  const { memory, health, fingerprint, limits } = view;
   // An agent before this one decided to end it and did not come to it.
   if (memory.stopping !== null) return { do: 'stop', why: memory.stopping, graceSeconds };
   if (memory.made === null) return { do: 'adopt' };
   // A config that cannot be opened here is no reason to end what runs.
-  if (fingerprint !== null && memory.made !== fingerprint) {
-    return { do: 'stop', why: 'replaced', graceSeconds };
+  if (fingerprint !== null) {
+    // Made by an agent that reckoned fingerprints otherwise: they say nothing of each other.
+    if (versionOf(memory.made) !== versionOf(fingerprint)) return { do: 'adopt' };
+    if (memory.made !== fingerprint) return { do: 'stop', why: 'replaced', graceSeconds };
+    if (memory.limits !== limits) return { do: 'update' };
   }
   if (health.phase === 'failed') return { do: 'stop', why: 'health', graceSeconds };
   if (health.phase === 'ready' && memory.readySince === null) return { do: 'note-ready' };
   return { do: 'settled' };
 }
+
+const versionOf = (fingerprint: string): string => fingerprint.split(':', 1)[0] ?? '';
 
 function planAbsent(actual: ContainerStatus | null, memory: InstanceMemory, now: number): Step {
   // Neither `created` nor a start that was never finished is an end: an agent died at it, and it is repeated.

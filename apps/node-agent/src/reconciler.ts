@@ -8,11 +8,12 @@ import {
   type InstanceExit,
   type InstanceSpec,
   type RunningSpec,
+  type TenantLimits,
 } from '@bulkhead/protocol';
-import type { ContainerRuntime, ContainerStatus } from '@bulkhead/runtime';
+import { RuntimeError, type ContainerRuntime, type ContainerStatus } from '@bulkhead/runtime';
 import type { Logger } from 'pino';
 import { Caretaker, healthOf } from './caretaker.ts';
-import { containerSpec, fingerprintOf } from './container-spec.ts';
+import { containerSpec, fingerprintOf, limitsOf } from './container-spec.ts';
 import type { DesiredStore } from './desired-store.ts';
 import {
   describeExit,
@@ -153,11 +154,14 @@ export class Reconciler {
         await this.#remember(instance, memory.onNewGeneration(instance.memory, desired.generation));
         return true;
       case 'adopt': {
-        const made = view.fingerprint ?? 'unknown';
+        const made = { fingerprint: view.fingerprint ?? 'unknown', limits: null };
         const starting = memory.onStarting(instance.memory, made, now);
         await this.#remember(instance, memory.onStarted(starting));
         return true;
       }
+      case 'update':
+        if (desired.desired === 'running') await this.#update(instance, desired);
+        return true;
       case 'note-ready':
         await this.#remember(instance, memory.onReady(instance.memory, now));
         return true;
@@ -185,7 +189,9 @@ export class Reconciler {
       desired.desired === 'running' && actual?.state === 'running'
         ? await this.#fingerprint(instance, desired)
         : null;
-    return { desired, actual, memory: instance.memory, health: healthOf(instance), fingerprint };
+    const health = healthOf(instance);
+    const limits = desired.desired === 'running' ? limitsOf(desired) : null;
+    return { desired, actual, memory: instance.memory, health, fingerprint, limits };
   }
 
   async #fingerprint(instance: Instance, desired: RunningSpec): Promise<string | null> {
@@ -202,14 +208,14 @@ export class Reconciler {
   async #start(instance: Instance, desired: RunningSpec): Promise<void> {
     const { runtime, identity, metrics, logs, policy } = this.#o;
     try {
-      const spec = await containerSpec(desired, identity);
+      const spec = await containerSpec(desired, identity, this.#tenantLimits(desired));
       await this.#ensureImage(instance, desired);
       // A pull takes its time, and something else may be wanted by now.
       if (this.#o.desired.get(instance.id) !== desired) return;
       await this.#work.run(async () => {
         this.#during(instance, desired, 'starting');
         const began = new Date();
-        const made = fingerprintOf(spec, identity);
+        const made = { fingerprint: fingerprintOf(spec, identity), limits: limitsOf(desired) };
         // Before the container is there: an agent that dies in between must know its start for its own.
         await this.#remember(instance, memory.onStarting(instance.memory, made, began.getTime()));
         logs.say(desired.instance, `starting ${desired.process} of v${desired.release}`, began);
@@ -231,6 +237,24 @@ export class Reconciler {
     } finally {
       instance.activity = null;
     }
+  }
+
+  async #update(instance: Instance, desired: RunningSpec): Promise<void> {
+    const { runtime, logs } = this.#o;
+    try {
+      await runtime.update(instance.id, desired.resources, this.#tenantLimits(desired));
+      if (instance.memory.limits !== null) logs.say(instance.id, 'its limits were changed');
+      await this.#remember(instance, memory.onLimited(instance.memory, limitsOf(desired)));
+    } catch (error) {
+      if (!(error instanceof RuntimeError) || error.reason !== 'limit-refused') throw error;
+      // Only a start anew brings it under its limits.
+      logs.say(instance.id, `${error.message} It is started anew.`);
+      await this.#remember(instance, memory.onStopping(instance.memory, 'replaced'));
+    }
+  }
+
+  #tenantLimits({ tenant }: RunningSpec): TenantLimits {
+    return this.#o.desired.tenantLimits(tenant.id) ?? tenant.limits;
   }
 
   async #ensureImage(instance: Instance, desired: RunningSpec): Promise<void> {
@@ -335,6 +359,7 @@ export class Reconciler {
       memory: instance.memory,
       health: healthOf(instance),
       fingerprint: null,
+      limits: null,
     };
     this.#o.reporter.report(describe(view, instance.activity));
   }
@@ -363,10 +388,8 @@ export class Reconciler {
   }
 
   #trackLogs(desired: RunningSpec): void {
-    this.#o.logs.track(desired.instance, {
-      tenantId: desired.tenant.id,
-      appId: desired.app.id,
-      process: desired.process,
-    });
+    const { tenant, app, process } = desired;
+    const owner = { tenantId: tenant.id, appId: app.id, process };
+    this.#o.logs.track(desired.instance, owner, desired.resources.logBytesPerSecond);
   }
 }

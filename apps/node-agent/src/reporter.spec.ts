@@ -31,6 +31,7 @@ const content = (restarts: number) =>
       memory: { ...freshMemory, restarts },
       health: unknownHealth,
       fingerprint: null,
+      limits: null,
     },
     null,
   );

@@ -23,9 +23,6 @@ const settingsSchema = z.object({
   AGENT_DISK_MIB: optionalNumber,
   /** Size of the pool that the containers' writable layers are in; half of the free space when not given. 0: none, and no limits. */
   AGENT_DISK_POOL_MIB: z.coerce.number().int().min(0).optional(),
-  /** Log bytes per second and at once that an instance may write; what is more is dropped and counted. */
-  AGENT_LOG_RATE_BYTES: z.coerce.number().int().positive().default(65_536),
-  AGENT_LOG_BURST_BYTES: z.coerce.number().int().positive().default(262_144),
   LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
 });
 export type Settings = z.infer<typeof settingsSchema>;

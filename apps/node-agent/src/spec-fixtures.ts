@@ -1,4 +1,9 @@
-import type { InstanceSpec, RunningSpec } from '@bulkhead/protocol';
+import {
+  defaultResources,
+  defaultTenantLimits,
+  type InstanceSpec,
+  type RunningSpec,
+} from '@bulkhead/protocol';
 
 /** Specifications for specs. */
 export const tenantId = '11111111-1111-4111-8111-111111111111';
@@ -10,7 +15,7 @@ export function running(over: Partial<RunningSpec> = {}): RunningSpec {
     desired: 'running',
     instance: 'iaaaaaaaaaaaa',
     generation: 1,
-    tenant: { id: tenantId, slug: 'demo' },
+    tenant: { id: tenantId, slug: 'demo', limits: defaultTenantLimits },
     app: { id: appId, name: 'hello' },
     process: 'web',
     release: 3,
@@ -30,8 +35,9 @@ export function running(over: Partial<RunningSpec> = {}): RunningSpec {
     command: null,
     port: 8080,
     health: null,
-    resources: { cpuMillis: 100, cpuCapMillis: 1000, memoryMiB: 128, pids: 256, diskMiB: 512 },
+    resources: defaultResources,
     graceSeconds: 10,
+    readOnlyRoot: false,
     sealedEnv: '',
     ...over,
   };

@@ -34,6 +34,9 @@ export const healthCheck = z.discriminatedUnion('kind', [
 ]);
 export type HealthCheck = z.infer<typeof healthCheck>;
 
+const MiB = 1024 * 1024;
+
+/** What an instance may take. Fields with a default came later: releases stored before do not have them. */
 export const resources = z.object({
   /** Reserved on the node and the CPU weight, in thousandths of a core. */
   cpuMillis: z.number().int().min(10).max(64_000),
@@ -45,16 +48,43 @@ export const resources = z.object({
   pids: z.number().int().min(8).max(32_768),
   /** Reserved and hard limit of the writable layer: data, names and everything else in it. MiB. */
   diskMiB: z.number().int().min(16).max(1_048_576),
+  /** Disk, reading and writing each. */
+  ioBytesPerSecond: z
+    .number()
+    .int()
+    .min(MiB)
+    .max(2047 * MiB)
+    .default(50 * MiB),
+  /** Disk operations, reading and writing each. */
+  ioOperationsPerSecond: z.number().int().min(50).max(1_000_000).default(2000),
+  /** Network, in and out each. The least lets a TCP connection live, the most is 10 Gbit/s. */
+  networkBytesPerSecond: z.number().int().min(10_000).max(1_250_000_000).default(25_000_000),
+  /** Output that is kept; what is more in the long run is dropped and counted. */
+  logBytesPerSecond: z.number().int().min(1024).max(MiB).default(65_536),
 });
 export type Resources = z.infer<typeof resources>;
 
-export const defaultResources: Resources = {
+export const defaultResources: Resources = resources.parse({
   cpuMillis: 100,
   cpuCapMillis: 1000,
   memoryMiB: 128,
   pids: 256,
   diskMiB: 512,
-};
+});
+
+/**
+ * What all instances of a tenant on one node may take together. The weight is that of the tenant's
+ * plan, however many instances it has: 1 to 10000 as in cgroup v2, 100 being everybody's default.
+ */
+export const tenantLimits = z.object({
+  cpuWeight: z.number().int().min(1).max(10_000).default(100),
+  /** Hard cap, in thousandths of a core; null: none. */
+  cpuCapMillis: z.number().int().min(10).nullable().default(null),
+  /** When this was read from the truth, ms since 1970: of two specifications the younger knows better. */
+  asOf: z.number().int().min(0).default(0),
+});
+export type TenantLimits = z.infer<typeof tenantLimits>;
+export const defaultTenantLimits: TenantLimits = tenantLimits.parse({});
 
 /** A process of a release. `web` gets a route; a process without a port gets none. */
 export const processDefinition = z.object({
@@ -67,6 +97,8 @@ export const processDefinition = z.object({
   resources,
   /** From SIGTERM to SIGKILL. */
   graceSeconds: z.number().int().min(0).max(600),
+  /** Only /tmp, in memory, can be written. */
+  readOnlyRoot: z.boolean().default(false),
 });
 export type ProcessDefinition = z.infer<typeof processDefinition>;
 
@@ -77,6 +109,7 @@ export const taskDefinition = z.object({
   process: z.string(),
   resources,
   graceSeconds: z.number().int().min(0).max(600),
+  readOnlyRoot: z.boolean().default(false),
   /** Its standard streams are a terminal. */
   terminal: z.boolean(),
   /** It has a standard input, which whoever attaches to it writes. */

@@ -1,5 +1,12 @@
 import { z } from 'zod';
-import { healthCheck, imageConfig, resources, sha256Digest } from './app-spec.ts';
+import {
+  defaultTenantLimits,
+  healthCheck,
+  imageConfig,
+  resources,
+  sha256Digest,
+  tenantLimits,
+} from './app-spec.ts';
 
 export const instanceId = z.string().regex(/^i[a-z0-9]{12}$/);
 export const nodeId = z.string().regex(/^n[a-z0-9]{12}$/);
@@ -22,7 +29,11 @@ export const instanceSpec = z.discriminatedUnion('desired', [
     desired: z.literal('running'),
     instance: instanceId,
     generation: z.number().int().positive(),
-    tenant: z.object({ id: z.string(), slug: z.string() }),
+    tenant: z.object({
+      id: z.string(),
+      slug: z.string(),
+      limits: tenantLimits.default(defaultTenantLimits),
+    }),
     app: z.object({ id: z.string(), name: z.string() }),
     process: z.string(),
     release: z.number().int(),
@@ -37,6 +48,7 @@ export const instanceSpec = z.discriminatedUnion('desired', [
     health: healthCheck.nullable(),
     resources,
     graceSeconds: z.number().int().min(0),
+    readOnlyRoot: z.boolean().default(false),
     /** Compact JWE to the node's sealing key over a JSON object name -> value: the app's config. */
     sealedEnv: z.string(),
   }),

@@ -11,16 +11,19 @@ import {
 } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { V1Limits, V2Limits } from './cgroup-limits.ts';
+import type { CgroupLimits } from './cgroup-limits.ts';
 import { hiddenCgroups, hybridMounts } from './host-thread.ts';
 
 /**
  * The machine's cgroups, v1 or v2, behind one set of verbs. Paths are relative to each hierarchy's
- * root, like `bulkhead/<tenant>/<container>`. crun makes a container's cgroup and sets its limits
- * (oci-config.ts); here are the parents, counting, killing and removing.
+ * root, like `bulkhead/<tenant>/<container>`. crun makes a container's cgroup; here are the parents,
+ * limits, counting, killing and removing.
  */
 export interface Cgroups {
   readonly layout: 'v1' | 'hybrid' | 'v2';
-  /** Makes a cgroup and its parents in every hierarchy. */
+  readonly limits: CgroupLimits;
+  /** Makes a cgroup and its parents in every hierarchy, ready to be limited. */
   ensure(path: string): void;
   /**
    * Asks the kernel to get ready for processes changing cgroups: the first change in a while waits
@@ -75,6 +78,7 @@ export function detectCgroups(
       .filter((root) => root !== undefined);
     return new CgroupTree(
       hybrid ? 'hybrid' : 'v1',
+      new V1Limits((name) => withController(name) ?? null),
       roots,
       supervision,
       withController('freezer'),
@@ -83,11 +87,13 @@ export function detectCgroups(
   }
   const v2 = mounts.find((m) => m.type === 'cgroup2');
   if (!v2) throw new Error('No cgroup file system is mounted; mount cgroup2 on /sys/fs/cgroup.');
-  return new CgroupTree('v2', [v2.point], [v2.point], undefined, undefined);
+  const limits = new V2Limits(() => v2.point);
+  return new CgroupTree('v2', limits, [v2.point], [v2.point], undefined, undefined);
 }
 
 class CgroupTree implements Cgroups {
   readonly layout: Cgroups['layout'];
+  readonly limits: CgroupLimits;
   readonly #roots: readonly string[];
   readonly #supervision: readonly string[];
   readonly #freezer: string | undefined;
@@ -95,12 +101,14 @@ class CgroupTree implements Cgroups {
 
   constructor(
     layout: Cgroups['layout'],
+    limits: CgroupLimits,
     roots: readonly string[],
     supervision: readonly string[],
     freezer: string | undefined,
     memory: string | undefined,
   ) {
     this.layout = layout;
+    this.limits = limits;
     this.#roots = roots;
     this.#supervision = supervision;
     this.#freezer = freezer;
@@ -113,6 +121,7 @@ class CgroupTree implements Cgroups {
       for (const part of path.split('/')) {
         const parent = at;
         at = `${at}/${part}`;
+        if (this.layout === 'v2') enableControllers(parent);
         mkdirSync(at, { recursive: true });
         // A v1 cpuset starts without CPUs and memory nodes, and refuses processes until it has some.
         for (const file of ['cpuset.cpus', 'cpuset.mems']) {
@@ -233,6 +242,16 @@ class CgroupTree implements Cgroups {
     return gone;
   }
 }
+
+/** On v2 a cgroup's files of a controller are there when the parent has it enabled for its children. */
+function enableControllers(cgroup: string): void {
+  const words = (file: string): string[] => (read(`${cgroup}/${file}`) ?? '').split(' ');
+  const enabled = words('cgroup.subtree_control');
+  for (const name of words('cgroup.controllers'))
+    if (limiting.includes(name) && !enabled.includes(name))
+      writeFileSync(`${cgroup}/cgroup.subtree_control`, `+${name}`);
+}
+const limiting = ['cpu', 'memory', 'pids', 'io', 'hugetlb', 'rdma'];
 
 /** Its number is read from the cgroup a moment ago, and the freezer holds it: it cannot be another's yet. */
 function killNumber(pid: number): void {

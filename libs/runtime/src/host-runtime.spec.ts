@@ -1,4 +1,5 @@
 import { readFileSync, statSync } from 'node:fs';
+import { defaultResources } from '@bulkhead/protocol';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createRuntime } from './host-runtime.ts';
 import type { ContainerRuntime, RuntimeOptions } from './runtime.ts';
@@ -296,7 +297,8 @@ describe('inside', () => {
   });
 
   it('limits stand in the cgroup', async () => {
-    const resources = { cpuMillis: 250, cpuCapMillis: 500, memoryMiB: 48, pids: 33, diskMiB: 64 };
+    const given = { cpuMillis: 250, cpuCapMillis: 500, memoryMiB: 48, pids: 33, diskMiB: 64 };
+    const resources = { ...defaultResources, ...given };
     const spec = containerSpec(image, ['sleep', '1000'], { resources });
     await runtime.start(spec);
     const read = (v1: string, v2: string): string => {

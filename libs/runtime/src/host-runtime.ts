@@ -2,7 +2,7 @@ import { readFileSync, watch } from 'node:fs';
 import type { FSWatcher } from 'node:fs';
 import { hostname, release } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { NodeFacts } from '@bulkhead/protocol';
+import type { NodeFacts, Resources, TenantLimits } from '@bulkhead/protocol';
 import {
   clearRun,
   deleteContainer,
@@ -15,6 +15,7 @@ import { findProgram, isOutOfDisk, run } from './exec.ts';
 import { planAddresses } from './addresses.ts';
 import { detectCgroups } from './cgroups.ts';
 import { runCheck } from './check.ts';
+import { limitTenant, relimitContainer } from './container-limits.ts';
 import { openLayers } from './disk.ts';
 import type { WritableLayers } from './disk.ts';
 import { Firewall } from './firewall.ts';
@@ -215,8 +216,12 @@ class HostRuntime implements ContainerRuntime {
     spec: ContainerSpec,
     slot: { slot: number; usernsFd: number },
   ): Promise<ContainerRecord> {
-    const { record, conmon } = await makeContainer(this.#host, spec, slot, (written) =>
-      this.#records.set(spec.id, written),
+    const { record, conmon } = await makeContainer(
+      this.#host,
+      spec,
+      slot,
+      (written) => this.#records.set(spec.id, written),
+      this.#records,
     );
     this.#adoptConmon(record);
     void conmon.ended.then(() => this.#settleInBackground(spec.id));
@@ -227,6 +232,25 @@ class HostRuntime implements ContainerRuntime {
   #adoptConmon(record: ContainerRecord): void {
     if (!record.conmon || !isAlive(record.conmon)) return;
     this.#host.cgroups.enter(conmonCgroup(this.#host), record.conmon.pid).catch(() => undefined);
+  }
+
+  update(id: string, resources: Resources, tenantLimits: TenantLimits): Promise<void> {
+    return this.#locks.run(id, async () => {
+      await this.#settle(id);
+      const record = this.#records.get(id);
+      if (record?.phase !== 'running') return;
+      // Known before it stands: a tenant's limits are reckoned with it, and a crash repeats the call.
+      this.#keep({ ...record, resources });
+      limitTenant(this.#host, record.tenantId, tenantLimits, this.#records.values());
+      try {
+        relimitContainer(this.#host, record, resources);
+      } catch (error) {
+        // It ended under our hands: nothing to limit.
+        if (this.#hasEnded(id)) return;
+        this.#keep(record);
+        throw error;
+      }
+    });
   }
 
   async find(id: string): Promise<ContainerStatus | null> {

@@ -64,6 +64,11 @@ export class Images {
     this.#options = options;
   }
 
+  /** What holds the layers. */
+  get dir(): string {
+    return this.#dir;
+  }
+
   /** Makes directories and settings. */
   prepare(): void {
     for (const name of ['storage', 'run', 'records', 'tmp', 'settings', 'settings/registries.d'])

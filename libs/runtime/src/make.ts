@@ -9,6 +9,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { limitContainer, limitTenant } from './container-limits.ts';
 import { containerCgroup } from './host.ts';
 import type { Host } from './host.ts';
 import { CreateError, spawnConmon } from './conmon.ts';
@@ -47,6 +48,7 @@ export async function makeContainer(
   spec: ContainerSpec,
   slot: { slot: number; usernsFd: number },
   onWrite: (record: ContainerRecord) => void,
+  records: ReadonlyMap<string, ContainerRecord>,
 ): Promise<{ record: ContainerRecord; conmon: Conmon }> {
   const write = (record: ContainerRecord): void => {
     host.store.write(record);
@@ -63,6 +65,7 @@ export async function makeContainer(
     bootId: host.bootId,
     digest: spec.image.digest,
     stopSignal: spec.image.config.stopSignal,
+    resources: spec.resources,
     process: null,
     conmon: null,
     startedAt: null,
@@ -71,11 +74,13 @@ export async function makeContainer(
   try {
     const conmon = withUmask(0o022, () => {
       write(record);
+      limitTenant(host, spec.tenantId, spec.tenantLimits, records.values());
       prepareDirectories(host, spec, slot.slot);
       return mountAndSpawn(host, spec, args, layers, slot);
     });
     const pid = await conmon.created(createDeadlineMs);
-    connectNetwork(pid, slot.slot, host.addresses);
+    limitContainer(host, record, spec.resources);
+    connectNetwork(pid, slot.slot, host.addresses, spec.resources.networkBytesPerSecond);
     const made: ContainerRecord = {
       ...record,
       phase: 'starting',
@@ -178,6 +183,7 @@ function mountAndSpawn(
       idBase,
       cgroupPath: containerCgroup(host, spec),
       resources: spec.resources,
+      readOnlyRoot: spec.readOnlyRoot,
       etc: paths.etc,
     });
     writeFileSync(`${paths.bundle}/config.json`, JSON.stringify(config), { mode: 0o600 });

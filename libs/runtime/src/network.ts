@@ -17,14 +17,16 @@ import type { Addresses } from './addresses.ts';
 /**
  * A container's network: a veth pair, the host's end named after the slot, the other one `eth0`
  * inside, and a route to the container's /32. Both ends know each other by permanent neighbour
- * entries, so nothing of ARP is asked or believed. All of it dies with the container's namespace.
+ * entries, so nothing of ARP is asked or believed. A token bucket at each end limits what the other
+ * one receives; root inside cannot remove it without CAP_NET_ADMIN. All of it dies with the
+ * container's namespace.
  */
 
 /** The other end of every container's default route, and the host's address as containers see it. */
 const gateway = '169.254.1.1';
 const hostMac = Buffer.from('ee0000000001', 'hex');
 
-const RTM = { newLink: 16, newAddr: 20, newRoute: 24, newNeigh: 28 } as const;
+const RTM = { newLink: 16, newAddr: 20, newRoute: 24, newNeigh: 28, newQdisc: 36 } as const;
 const AF_INET = 2;
 const IFF_UP = 1;
 const NUD_PERMANENT = 0x80;
@@ -32,7 +34,12 @@ const RTNH_F_ONLINK = 4;
 const scope = { universe: 0, link: 253 } as const;
 
 /** Makes and configures the network of the container whose first process is `pid`. It must not run yet. */
-export function connectNetwork(pid: number, slot: number, addresses: Addresses): void {
+export function connectNetwork(
+  pid: number,
+  slot: number,
+  addresses: Addresses,
+  bytesPerSecond: number,
+): void {
   const name = addresses.interfaceName(slot);
   const address = addresses.address(slot);
   const mac = containerMac(slot);
@@ -50,16 +57,36 @@ export function connectNetwork(pid: number, slot: number, addresses: Addresses):
     sysctl(`net/ipv4/conf/${name}/src_valid_mark`, '1');
     const index = interfaceIndex(name);
     addAddress(host, index, gateway, 32);
+    limitRate(host, index, bytesPerSecond);
     bringUp(host, index);
     addRoute(host, index, address, null);
     addNeighbour(host, index, address, mac);
-    inNetworkOf(pid, () => configureInside(address, addresses.idBase(slot)));
+    inNetworkOf(pid, () => configureInside(address, addresses.idBase(slot), bytesPerSecond));
   } finally {
     host.close();
   }
 }
 
-function configureInside(address: string, idBase: number): void {
+/** Changes the bandwidth of a container's network, in and out. */
+export function limitNetwork(
+  pid: number,
+  slot: number,
+  addresses: Addresses,
+  bytesPerSecond: number,
+): void {
+  const limit = (name: string): void => {
+    const socket = new NetlinkSocket(NETLINK_ROUTE);
+    try {
+      limitRate(socket, interfaceIndex(name), bytesPerSecond);
+    } finally {
+      socket.close();
+    }
+  };
+  limit(addresses.interfaceName(slot));
+  inNetworkOf(pid, () => limit('eth0'));
+}
+
+function configureInside(address: string, idBase: number, bytesPerSecond: number): void {
   sysctl('net/ipv6/conf/all/disable_ipv6', '1');
   sysctl('net/ipv6/conf/default/disable_ipv6', '1');
   // No capability is needed for port 80 or for ping: the namespace is the container's alone.
@@ -70,6 +97,7 @@ function configureInside(address: string, idBase: number): void {
     const index = interfaceIndex('eth0');
     bringUp(inside, interfaceIndex('lo'));
     addAddress(inside, index, address, 32);
+    limitRate(inside, index, bytesPerSecond);
     bringUp(inside, index);
     addNeighbour(inside, index, gateway, hostMac);
     addRoute(inside, index, null, gateway);
@@ -182,6 +210,35 @@ function addNeighbour(socket: NetlinkSocket, index: number, address: string, mac
     header,
     attribute(destination, ip4(address)),
     attribute(linkLayer, mac),
+  );
+}
+
+/**
+ * Puts a token bucket (TBF) on what leaves by the interface, or changes the one there. The bucket
+ * holds 20 ms of the rate, so that senders in bursts come to all of it; what waits is 50 ms at most,
+ * so that a full pipe stays a quick one. Segments that the bucket could not hold are cut by the kernel.
+ */
+function limitRate(socket: NetlinkSocket, index: number, bytesPerSecond: number): void {
+  const burst = Math.max(16 * 1024, Math.round(bytesPerSecond * 0.02));
+  const header = Buffer.alloc(20); // struct tcmsg: family, index, handle, parent, info
+  header.writeInt32LE(index, 4);
+  const root = 0xffffffff;
+  header.writeUInt32LE(root, 12);
+  // struct tc_tbf_qopt: rate and peak rate (struct tc_ratespec each), limit, buffer, mtu.
+  const parameters = Buffer.alloc(36);
+  const ethernet = 1; // The kernel counts by itself and wants no table of sizes.
+  parameters.writeUInt8(ethernet, 1);
+  parameters.writeUInt32LE(bytesPerSecond, 8);
+  parameters.writeUInt32LE(Math.max(64 * 1024, Math.round(bytesPerSecond * 0.05)), 24);
+  const [kind, options] = [1, 2];
+  const [parms, burstBytes] = [1, 6];
+  socket.request(
+    `limit the rate of interface ${index}`,
+    RTM.newQdisc,
+    NLM_F_CREATE | NLM_F_REPLACE,
+    header,
+    attribute(kind, 'tbf'),
+    nested(options, attribute(parms, parameters), attribute(burstBytes, burst)),
   );
 }
 

@@ -15,6 +15,7 @@ export interface OciInput {
   /** Relative to the cgroup roots, without a leading slash. */
   cgroupPath: string;
   resources: Resources;
+  readOnlyRoot: boolean;
   /** Directory with `hosts`, `hostname` and `resolv.conf`. */
   etc: string;
 }
@@ -99,7 +100,7 @@ export function ociConfig(input: OciInput): object {
   return {
     ociVersion: '1.0.2',
     hostname: input.id,
-    root: { path: input.rootfs, readonly: false },
+    root: { path: input.rootfs, readonly: input.readOnlyRoot },
     process: {
       terminal: false,
       user: {
@@ -156,6 +157,17 @@ export function ociConfig(input: OciInput): object {
         source: 'cgroup',
         options: [...safe, 'relatime', 'ro'],
       },
+      // Charged to the container's memory like /dev/shm; the size says "full" before that kills.
+      ...(input.readOnlyRoot
+        ? [
+            {
+              destination: '/tmp',
+              type: 'tmpfs',
+              source: 'tmpfs',
+              options: ['nosuid', 'nodev', 'mode=1777', `size=${tmpMiB(resources)}m`],
+            },
+          ]
+        : []),
       bind('hosts'),
       bind('hostname'),
       bind('resolv.conf'),
@@ -169,7 +181,7 @@ export function ociConfig(input: OciInput): object {
       cgroupsPath: `/${input.cgroupPath}`,
       resources: {
         devices: [{ allow: false, access: 'rwm' }],
-        cpu: { ...cpuLimits(resources) },
+        // Those that must stand before the first process; cgroup-limits.ts writes them and the rest.
         memory: { limit: memory, swap: memory },
         pids: { limit: resources.pids },
       },
@@ -180,11 +192,5 @@ export function ociConfig(input: OciInput): object {
   };
 }
 
-/** Shares are CPU millis in the kernel's scale of 1024 a core; crun converts them to a v2 weight. Quota per 100 ms. */
-function cpuLimits(resources: Resources): { shares: number; quota: number; period: number } {
-  return {
-    shares: Math.max(2, Math.round((resources.cpuMillis * 1024) / 1000)),
-    quota: Math.max(1000, resources.cpuCapMillis * 100),
-    period: 100_000,
-  };
-}
+/** /tmp of a read-only container: at most half of its memory. */
+const tmpMiB = (resources: Resources): number => Math.min(64, Math.floor(resources.memoryMiB / 2));

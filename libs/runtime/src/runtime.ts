@@ -1,4 +1,4 @@
-import type { ImageConfig, NodeFacts, Resources } from '@bulkhead/protocol';
+import type { ImageConfig, NodeFacts, Resources, TenantLimits } from '@bulkhead/protocol';
 
 /** Everything that a container is made from. Complete: the runtime asks nobody else. */
 export interface ContainerSpec {
@@ -13,6 +13,10 @@ export interface ContainerSpec {
   /** Complete environment, without the image's own. Held in memory and in the container's bundle (mode 0600) only. */
   env: Readonly<Record<string, string>>;
   resources: Resources;
+  /** Of the tenant's cgroup on this host; with the latest start or update they hold for all its containers. */
+  tenantLimits: TenantLimits;
+  /** Only /tmp, in memory, can be written. */
+  readOnlyRoot: boolean;
 }
 
 /** A container as found on this host, by looking and not by remembering. */
@@ -58,6 +62,7 @@ export class RuntimeError extends Error {
     | 'command-not-found'
     | 'out-of-addresses'
     | 'out-of-disk'
+    | 'limit-refused'
     | 'start-failed';
   constructor(reason: RuntimeError['reason'], message: string, options?: ErrorOptions) {
     super(message, options);
@@ -78,6 +83,12 @@ export interface ContainerRuntime {
   listImages(): Promise<string[]>;
   /** Makes and starts; on return its process runs with network and limits in place. Returns the present status when it runs already. */
   start(spec: ContainerSpec): Promise<ContainerStatus>;
+  /**
+   * Changes the limits of a container, while it runs, and of its tenant; succeeds when it does not
+   * run, since a start brings its own. Throws RuntimeError `limit-refused` when it uses more memory
+   * than it is to have; a start anew is then the way.
+   */
+  update(id: string, resources: Resources, tenantLimits: TenantLimits): Promise<void>;
   find(id: string): Promise<ContainerStatus | null>;
   list(): Promise<ContainerStatus[]>;
   /** Resolves when the container's process has ended, at once if it has. Works for containers started by an earlier agent. */

@@ -1,5 +1,6 @@
 import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import { resources } from '@bulkhead/protocol';
 import { z } from 'zod';
 
 /**
@@ -25,6 +26,8 @@ export const containerRecord = z.object({
   bootId: z.string(),
   digest: z.string(),
   stopSignal: z.string().nullable(),
+  /** Limits of its present run. Null: made before they were kept. */
+  resources: resources.nullable().default(null),
   /** Its first process, with the start time that tells it from a later process of the same number. */
   process: z.object({ pid: z.number().int(), startTime: z.string() }).nullable(),
   conmon: z.object({ pid: z.number().int(), startTime: z.string() }).nullable(),

@@ -37,6 +37,27 @@ describe('a deploy', () => {
     expect(new Set(story).size).toBe(story.length);
   });
 
+  test("brings the tenant's CPU quota as its ceiling, and another one with what is deployed next", async () => {
+    const limitsOf = async (app: string) => {
+      const [instance] = await platform.instances(app);
+      const agent = platform.agents.find(({ id }) => id === instance?.nodeId);
+      return agent?.instances.get(instance?.id ?? '')?.spec.tenant.limits;
+    };
+    await platform.succeeded(await platform.deploy('ceiling'));
+    const first = await limitsOf('ceiling');
+    expect(first).toMatchObject({ cpuWeight: 100, cpuCapMillis: 4000 });
+    const { id: tenantId } = await platform.sql((prisma) =>
+      prisma.tenant.findUniqueOrThrow({ where: { slug: 'demo' } }),
+    );
+    const key = { tenantId, resource: 'cpuMillis' };
+    await platform.sql((prisma) => prisma.quotaLimit.create({ data: { ...key, limit: 6000 } }));
+    await platform.succeeded(await platform.deploy('ceiling-later'));
+    const later = await limitsOf('ceiling-later');
+    expect(later).toMatchObject({ cpuCapMillis: 6000 });
+    expect(later?.asOf).toBeGreaterThan(first?.asOf ?? Infinity);
+    await platform.sql((prisma) => prisma.quotaLimit.delete({ where: { tenantId_resource: key } }));
+  });
+
   test('replaces what ran before, one at a time, and drops it only when drained', async () => {
     await platform.succeeded(
       await platform.deploy('rolling', 'hello:1', [{ name: 'web', count: 3, port: 8080 }]),

@@ -9,7 +9,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
-import { defaultResources } from '@bulkhead/protocol';
+import { defaultResources, defaultTenantLimits } from '@bulkhead/protocol';
 import { run } from '../exec.ts';
 import type { ContainerRuntime, ContainerSpec, RuntimeOptions } from '../runtime.ts';
 import type { TestImage } from './registry.ts';
@@ -47,6 +47,8 @@ export const containerSpec = (
   command,
   env: {},
   resources: { ...defaultResources, memoryMiB: 64 },
+  tenantLimits: defaultTenantLimits,
+  readOnlyRoot: false,
   ...rest,
 });
 

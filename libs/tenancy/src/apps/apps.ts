@@ -1,10 +1,4 @@
-import {
-  conflict,
-  dnsLabel,
-  notFound,
-  type HealthCheck,
-  type ProcessDefinition,
-} from '@bulkhead/protocol';
+import { conflict, dnsLabel, notFound, type HealthCheck } from '@bulkhead/protocol';
 import type { TenantContext } from '../db/context.ts';
 import { isDuplicate } from '../db/errors.ts';
 import { isUuid } from '../db/ids.ts';
@@ -14,6 +8,7 @@ import { reserve } from '../quota/ledger.ts';
 import { appHealth, type AppHealth } from './health.ts';
 import { lockApp } from './lock.ts';
 import { appColumns, getApp, type AppView } from './view.ts';
+import { readProcesses } from '../releases/stored-processes.ts';
 
 export type { AppHealth, AppView };
 
@@ -102,9 +97,7 @@ export class Apps {
       _count: true,
     });
     const deploying = new Set(running.map((row) => row.appId));
-    const definitions = new Map(
-      releases.map((row) => [row.id, row.processes as unknown as readonly ProcessDefinition[]]),
-    );
+    const definitions = new Map(releases.map((row) => [row.id, readProcesses(row.processes)]));
     return new Map(
       apps.map((app) => {
         const own = instances.filter((row) => row.appId === app.id);

@@ -25,6 +25,7 @@ import {
   type DeploymentEventView,
   type DeploymentView,
 } from './view.ts';
+import { readProcesses } from '../releases/stored-processes.ts';
 
 export type { DeploymentEventView, DeploymentView };
 
@@ -288,5 +289,5 @@ export class Deployments {
 }
 
 function processesOf(release: Release): readonly ProcessDefinition[] {
-  return release.processes as unknown as readonly ProcessDefinition[];
+  return readProcesses(release.processes);
 }

@@ -6,6 +6,7 @@ import type { AppState, DeploymentKind } from '../generated/enums.ts';
 import { readProcessEntries, reserve } from '../quota/ledger.ts';
 import { maxAmounts, wantedAmounts } from '../quota/process-amounts.ts';
 import { deploymentColumns, toDeploymentView, type DeploymentView } from './view.ts';
+import { readProcesses } from '../releases/stored-processes.ts';
 
 /**
  * How long a deployment may take before the controllers call it failed, beside the longest grace
@@ -77,7 +78,7 @@ export class Mover {
     const old = await this.#context.db.release.findUniqueOrThrow({ where: { id: releaseId } });
     const to = await this.createRelease(app, {
       image: { ...imageOf(old), imageConfig: old.imageConfig as unknown as ImageConfig },
-      processes: old.processes as unknown as readonly ProcessDefinition[],
+      processes: readProcesses(old.processes),
       config,
       description: move.description,
     });
@@ -93,7 +94,7 @@ export class Mover {
   async move(app: AppView, move: Move): Promise<DeploymentView> {
     const { db, tenant, caller, now } = this.#context;
     const tenantId = tenant.id;
-    const processes = move.to.processes as unknown as readonly ProcessDefinition[];
+    const processes = readProcesses(move.to.processes);
     const running = await db.deployment.findFirst({
       where: { appId: app.id, status: 'running' },
       select: { id: true, fromReleaseId: true },

@@ -4,6 +4,7 @@ import type { Deployment, Prisma } from '../generated/client.ts';
 import { readProcessEntries, setEntries } from '../quota/ledger.ts';
 import { maxAmounts, wantedAmounts } from '../quota/process-amounts.ts';
 import type { ProcessDefinition } from '@bulkhead/protocol';
+import { readProcesses } from '../releases/stored-processes.ts';
 
 const maxEvents = 500;
 
@@ -50,7 +51,7 @@ export class PlatformDeployments {
       data: { currentReleaseId: fromReleaseId },
     });
     if (!from || count === 0) return true;
-    await this.#holdAgain(appId, from.processes as unknown as readonly ProcessDefinition[]);
+    await this.#holdAgain(appId, readProcesses(from.processes));
     await this.addEvent(deploymentId, `Going back to v${from.version}`);
     await this.#db.outbox.createMany({ data: [{ kind: 'app', key: appId }] });
     return true;

@@ -1,4 +1,4 @@
-import { invalid, notFound, type ProcessDefinition } from '@bulkhead/protocol';
+import { invalid, notFound } from '@bulkhead/protocol';
 import type { AuditWriter } from '../audit/audit.ts';
 import type { Db, TenantContext } from '../db/context.ts';
 import {
@@ -16,6 +16,7 @@ import {
   wantedAmounts,
 } from './process-amounts.ts';
 import type { QuotaResource, QuotaUsageView } from './resources.ts';
+import { readProcesses } from '../releases/stored-processes.ts';
 
 /** The ledger of the bound tenant. Reserving is done by the stores whose work costs something. */
 export class Quota {
@@ -113,7 +114,7 @@ export class PlatformQuota {
     const wanted = releases.map(({ processes }) =>
       wantedAmounts({
         ...app,
-        processes: processes as unknown as readonly ProcessDefinition[],
+        processes: readProcesses(processes),
         counts,
       }),
     );

@@ -76,6 +76,22 @@ describe('the next release', () => {
     ]);
   });
 
+  test('keeps limits and the read-only root until told otherwise', () => {
+    const limits = {
+      pids: 64,
+      ioBytesPerSecond: 2_000_000,
+      ioOperationsPerSecond: 100,
+      networkBytesPerSecond: 1_000_000,
+      logBytesPerSecond: 2048,
+    };
+    const first = plan([{ name: 'web', ...limits, readOnlyRoot: true }]).processes;
+    const second = plan([{ name: 'web', memoryMiB: 256 }], first).processes;
+    expect(second).toMatchObject([{ resources: limits, readOnlyRoot: true }]);
+    expect(plan([{ name: 'web', readOnlyRoot: false }], first).processes).toMatchObject([
+      { readOnlyRoot: false },
+    ]);
+  });
+
   test('null takes away', () => {
     const { processes } = plan(
       [
@@ -108,6 +124,10 @@ test.each<[string, readonly ProcessRequest[]]>([
   ['port', [{ name: 'web', port: 70_000 }]],
   ['memoryMiB', [{ name: 'web', memoryMiB: 1 }]],
   ['cpuCapMillis', [{ name: 'web', cpuMillis: 500, cpuCapMillis: 100 }]],
+  ['ioBytesPerSecond', [{ name: 'web', ioBytesPerSecond: 1000 }]],
+  ['ioOperationsPerSecond', [{ name: 'web', ioOperationsPerSecond: 1 }]],
+  ['networkBytesPerSecond', [{ name: 'web', networkBytesPerSecond: 2_000_000_000 }]],
+  ['logBytesPerSecond', [{ name: 'web', logBytesPerSecond: 10_000_000 }]],
   ['needs a port', [{ name: 'worker', healthCheck: { kind: 'tcp' } }]],
   ['healthCheck.path', [{ name: 'web', healthCheck: { kind: 'http', path: 'up' } }]],
   ['command', [{ name: 'web', command: [] }]],

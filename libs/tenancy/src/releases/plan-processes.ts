@@ -35,6 +35,12 @@ export interface ProcessRequest {
   readonly memoryMiB?: number | null | undefined;
   readonly diskMiB?: number | null | undefined;
   readonly pids?: number | null | undefined;
+  /** Disk, network and output: bytes a second, and operations. */
+  readonly ioBytesPerSecond?: number | null | undefined;
+  readonly ioOperationsPerSecond?: number | null | undefined;
+  readonly networkBytesPerSecond?: number | null | undefined;
+  readonly logBytesPerSecond?: number | null | undefined;
+  readonly readOnlyRoot?: boolean | null | undefined;
   readonly graceSeconds?: number | null | undefined;
   readonly healthCheck?: HealthCheckRequest | null | undefined;
 }
@@ -126,8 +132,13 @@ function planProcess(
         memoryMiB: request.memoryMiB ?? before.memoryMiB,
         diskMiB: request.diskMiB ?? before.diskMiB,
         pids: request.pids ?? before.pids,
+        ioBytesPerSecond: request.ioBytesPerSecond ?? before.ioBytesPerSecond,
+        ioOperationsPerSecond: request.ioOperationsPerSecond ?? before.ioOperationsPerSecond,
+        networkBytesPerSecond: request.networkBytesPerSecond ?? before.networkBytesPerSecond,
+        logBytesPerSecond: request.logBytesPerSecond ?? before.logBytesPerSecond,
       },
       graceSeconds: request.graceSeconds ?? base?.graceSeconds ?? defaultGraceSeconds,
+      readOnlyRoot: request.readOnlyRoot ?? base?.readOnlyRoot ?? false,
     },
     `process ${name}`,
   );

@@ -4,6 +4,7 @@ import type { Db, TenantContext } from '../db/context.ts';
 import { isUuid } from '../db/ids.ts';
 import { cursorKey, Keyset, type Page, type PageArgs } from '../db/page.ts';
 import { emailsOf } from '../members/emails.ts';
+import { readProcesses } from './stored-processes.ts';
 
 /** An image as the registry answered for it: what a release pins. */
 export interface ResolvedImage {
@@ -164,7 +165,7 @@ export class Releases {
         description: row.description,
         createdAt: row.createdAt,
         createdBy: emails.get(row.createdById ?? '') ?? null,
-        processes: row.processes as readonly ProcessDefinition[],
+        processes: readProcesses(row.processes),
         configNames: Object.keys(await openSnapshot(cipher, row)).sort(),
         current: row.app.currentReleaseId === row.id,
       })),

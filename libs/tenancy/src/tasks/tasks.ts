@@ -17,6 +17,7 @@ import { Instances, type InstanceView } from '../instances/instances.ts';
 import { reserve } from '../quota/ledger.ts';
 import { taskSubject } from '../quota/process-amounts.ts';
 import { findVersion } from '../releases/releases.ts';
+import { readProcesses } from '../releases/stored-processes.ts';
 
 /** What a one-off task is to run; what is left out is as in the process whose settings it has. */
 export interface TaskRequest {
@@ -80,6 +81,7 @@ export class Tasks {
       process: process.name,
       resources: sizes,
       graceSeconds: process.graceSeconds,
+      readOnlyRoot: process.readOnlyRoot,
       terminal: request.terminal ?? false,
       stdin: request.stdin ?? false,
     };
@@ -152,7 +154,7 @@ export class Tasks {
 }
 
 function chooseProcess(release: Release, name: string | null): ProcessDefinition {
-  const processes = release.processes as unknown as readonly ProcessDefinition[];
+  const processes = readProcesses(release.processes);
   const wanted =
     name ?? (processes.some((each) => each.name === 'web') ? 'web' : processes[0]?.name);
   const found = processes.find((each) => each.name === wanted);

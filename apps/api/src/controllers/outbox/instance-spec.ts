@@ -1,6 +1,12 @@
-import { imageConfig, processDefinition, seal, taskDefinition } from '@bulkhead/protocol';
-import type { InstanceSpec } from '@bulkhead/protocol';
-import type { Prisma, PlatformTx } from '@bulkhead/tenancy';
+import {
+  defaultTenantLimits,
+  imageConfig,
+  processDefinition,
+  seal,
+  taskDefinition,
+} from '@bulkhead/protocol';
+import type { InstanceSpec, TenantLimits } from '@bulkhead/protocol';
+import { quotaResources, type Prisma, type PlatformTx } from '@bulkhead/tenancy';
 import type { JWK } from 'jose';
 import { z } from 'zod';
 
@@ -8,7 +14,19 @@ import { z } from 'zod';
 export const specRow = {
   release: true,
   node: { select: { sealingKey: true } },
-  app: { select: { id: true, name: true, tenant: { select: { id: true, slug: true } } } },
+  app: {
+    select: {
+      id: true,
+      name: true,
+      tenant: {
+        select: {
+          id: true,
+          slug: true,
+          limits: { where: { resource: 'cpuMillis' }, select: { limit: true } },
+        },
+      },
+    },
+  },
 } satisfies Prisma.InstanceInclude;
 export type SpecRow = Prisma.InstanceGetPayload<{ include: typeof specRow }>;
 
@@ -17,12 +35,13 @@ const processes = z.array(processDefinition);
 const defaultGraceSeconds = 10;
 
 /**
- * The whole specification of an instance for its node. Config travels sealed to the node's key and
+ * The whole specification of an instance for its node, from a row read at `readAt`. Config travels sealed to the node's key and
  * to this instance; NATS and whoever reads it learn only names that the tenant chose in public.
  */
 export async function instanceSpecOf(
   row: SpecRow,
   config: (release: SpecRow['release']) => Promise<Record<string, string>>,
+  readAt: Date,
 ): Promise<InstanceSpec> {
   const task = row.oneOff ? taskDefinition.parse(row.task) : null;
   const definition = task
@@ -36,14 +55,17 @@ export async function instanceSpecOf(
       `instance ${instance} has no process ${row.process} in its release, or no node`,
     );
   }
-  const { tenant, ...app } = row.app;
+  const {
+    tenant: { limits, ...tenant },
+    ...app
+  } = row.app;
   const sealedEnv = await seal(await config(row.release), row.node.sealingKey as JWK, instance);
   return {
     v: 1,
     desired: 'running',
     instance,
     generation,
-    tenant,
+    tenant: { ...tenant, limits: tenantLimitsOf(limits, readAt) },
     app,
     process: row.process,
     release: row.release.version,
@@ -57,9 +79,22 @@ export async function instanceSpecOf(
     health: definition.health,
     resources: definition.resources,
     graceSeconds,
+    readOnlyRoot: definition.readOnlyRoot,
     sealedEnv,
   };
 }
+
+/**
+ * On each node a tenant gets no more CPU than its quota is in all, though its instances may burst
+ * beyond what they reserve. Everybody's weight is the same: there is one plan.
+ */
+function tenantLimitsOf(overrides: readonly { limit: bigint }[], readAt: Date): TenantLimits {
+  const quota = Number(overrides[0]?.limit ?? quotaResources.cpuMillis.limit);
+  // A quota of nothing stops what is new, and what runs already goes on slowly.
+  const cpuCapMillis = Math.max(leastCapMillis, quota);
+  return { ...defaultTenantLimits, cpuCapMillis, asOf: readAt.getTime() };
+}
+const leastCapMillis = 100;
 
 /** Opens each release's config once, however many instances of it are published together. */
 export function configOnce(tx: PlatformTx) {

@@ -120,6 +120,7 @@ export class Publisher {
   async #jobs(tx: PlatformTx, rows: readonly OutboxRow[]) {
     const { delivery } = this.#options;
     const jobs = new Map<string, Job>();
+    const readAt = new Date();
     const instances = await readInstances(tx, rows);
     const routes = await readRoutes(tx, rows);
     const config = configOnce(tx);
@@ -142,7 +143,8 @@ export class Publisher {
       const isLive = instance?.nodeId === node && instance.goneAt === null;
       if (row.kind === 'instance') {
         jobs.set(name, async () => {
-          if (isLive) await delivery.putInstance(key, await instanceSpecOf(instance, config));
+          if (isLive)
+            await delivery.putInstance(key, await instanceSpecOf(instance, config, readAt));
           else await delivery.dropInstance(key);
           return null;
         });

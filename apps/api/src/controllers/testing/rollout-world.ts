@@ -2,7 +2,7 @@
  * A world in memory for the planner's property tests: it carries out steps as `applyRollout` does,
  * and plays agents and edges that move at random but move on.
  */
-import { assertNever } from '@bulkhead/protocol';
+import { assertNever, defaultResources } from '@bulkhead/protocol';
 import type { ProcessDefinition } from '@bulkhead/protocol';
 import type { AppSnapshot, InstanceSnapshot } from '../rollout/app-snapshot.ts';
 import type { Step } from '../rollout/plan-rollout.ts';
@@ -15,8 +15,9 @@ export const processOf = (name: string, port: number | null): ProcessDefinition 
   command: null,
   port,
   health: null,
-  resources: { cpuMillis: 100, cpuCapMillis: 100, memoryMiB: 64, pids: 64, diskMiB: 64 },
+  resources: defaultResources,
   graceSeconds: 10,
+  readOnlyRoot: false,
 });
 
 export function emptyWorld(): World {
