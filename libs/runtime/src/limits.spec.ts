@@ -302,7 +302,7 @@ describe('a hog hurts itself only', () => {
 
   it('fork bomb', async () => {
     const bomb = sh(
-      `f() { while :; do sleep 1000 & done; }; f 2>&1 | while read -r line; do echo "$line"; sleep 0.1; done`,
+      `f() { while :; do sleep 1000 & done; }; f 2>&1 | while read -r line; do echo "$line"; sleep 0.1; done; exec sleep 1000`,
     );
     const attack = spec(bomb, { pids: 32 });
     await beside(attack, (lines) => lines.some((line) => /can't fork/.test(line)));
