@@ -22,7 +22,16 @@ interface FakeContainer {
 export class FakeRuntime implements ContainerRuntime {
   readonly containers = new Map<string, FakeContainer>();
   readonly logs = new Map<string, ContainerLogLine[]>();
-  readonly calls = { start: 0, update: 0, stop: 0, remove: 0, ensureImage: 0, pause: 0, resume: 0, check: 0 };
+  readonly calls = {
+    start: 0,
+    update: 0,
+    stop: 0,
+    remove: 0,
+    ensureImage: 0,
+    pause: 0,
+    resume: 0,
+    check: 0,
+  };
   readonly images = new Set<string>();
   /** Digest -> why it cannot be pulled. */
   readonly brokenImages = new Map<string, RuntimeError>();
