@@ -61,6 +61,17 @@ async function untilNoGroups(of: RuntimeOptions, before = 0): Promise<void> {
   await until('the quota groups are gone', () => groups(of) === before, 40_000);
 }
 
+/** A pool without containers. */
+const open = (own: RuntimeOptions, poolMiB: number | undefined) =>
+  openLayers({
+    stateDir: own.stateDir,
+    dir: `${own.stateDir}/layers`,
+    poolMiB,
+    onProblem: (what, error) => {
+      throw new Error(what, { cause: error });
+    },
+  });
+
 describe('a container at its limit', () => {
   it('cannot write past it, may delete and write again, and nobody else notices', async () => {
     const other = limited(32, 'while :; do echo x > /t && rm /t && echo ok; sleep 0.05; done');
@@ -155,17 +166,6 @@ describe('the pool', () => {
     expect((await linesOf(runtime, quiet.id, 2))[1]).toBe('wrote');
     await runtime.remove(quiet.id);
   });
-
-  /** A pool without containers. */
-  const open = (own: RuntimeOptions, poolMiB: number | undefined) =>
-    openLayers({
-      stateDir: own.stateDir,
-      dir: `${own.stateDir}/layers`,
-      poolMiB,
-      onProblem: (what, error) => {
-        throw new Error(what, { cause: error });
-      },
-    });
 
   it('grows while something lives in it', async () => {
     const own = testOptions([]);

@@ -11,7 +11,6 @@ import {
   statfsSync,
   statSync,
 } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import * as btrfs from './btrfs.ts';
@@ -167,7 +166,7 @@ async function allocatePool(file: string, size: number): Promise<void> {
       `A pool for the containers' disks of ${size} MiB is too small (the least is ${smallestPoolMiB} MiB): free some disk, or choose its size.`,
     );
   const fresh = `${file}.new`;
-  await rm(fresh, { force: true });
+  rmSync(fresh, { force: true });
   try {
     await run('truncate', ['--size=0', fresh]);
     chmodSync(fresh, 0o600);
@@ -175,7 +174,7 @@ async function allocatePool(file: string, size: number): Promise<void> {
     if (statfsSync(fresh).type === btrfsMagic) await run('chattr', ['+C', fresh]);
     await run('fallocate', [`--length=${size}MiB`, fresh], { deadlineMs: 120_000 });
   } catch (error) {
-    await rm(fresh, { force: true });
+    rmSync(fresh, { force: true });
     throw new Error(`No room for a pool of ${size} MiB for the containers' disks.`, {
       cause: error,
     });
@@ -238,7 +237,7 @@ class BtrfsLayers implements WritableLayers {
       if (error.code === 'ENOENT') return Promise.resolve();
       // Made before this file system had quotas.
       if (error.code === 'EINVAL')
-        return rm(`${this.#dir}/${id}`, { recursive: true, force: true });
+        return Promise.resolve(rmSync(`${this.#dir}/${id}`, { recursive: true, force: true }));
       return Promise.reject(error);
     }
     // The kernel takes its time (30 s) to clean up what was deleted, and a full pool would stay full until then.
@@ -316,7 +315,8 @@ class PlainLayers implements WritableLayers {
   }
 
   remove(id: string): Promise<void> {
-    return rm(`${this.#dir}/${id}`, { recursive: true, force: true });
+    rmSync(`${this.#dir}/${id}`, { recursive: true, force: true });
+    return Promise.resolve();
   }
 
   usage(): null {
@@ -336,6 +336,7 @@ class PlainLayers implements WritableLayers {
   }
 
   destroy(): Promise<void> {
-    return rm(this.#dir, { recursive: true, force: true });
+    rmSync(this.#dir, { recursive: true, force: true });
+    return Promise.resolve();
   }
 }

@@ -5,6 +5,7 @@ import {
   mkdirSync,
   openSync,
   rmSync,
+  statfsSync,
   unlinkSync,
   writeFileSync,
   writeSync,
@@ -27,6 +28,8 @@ import type { ContainerSpec } from './runtime.ts';
 import type { ContainerRecord } from './state.ts';
 
 const createDeadlineMs = 30_000;
+/** With less than this a start that failed for no reason given failed for that. */
+const leastFreeBytes = 1024 * 1024;
 
 /** What runs: the spec's command, else the image's. */
 export function commandOf(spec: ContainerSpec): readonly string[] {
@@ -96,7 +99,7 @@ export async function makeContainer(
     write(running);
     return { record: running, conmon };
   } catch (error) {
-    throw startError(args[0] ?? '', error);
+    throw startError(host, args[0] ?? '', error);
   }
 }
 
@@ -216,7 +219,7 @@ function environment(spec: ContainerSpec, home: string): string[] {
 }
 
 /** What crun says, in words for the tenant; crun's own stay in `cause`. */
-function startError(command: string, error: unknown): Error {
+function startError(host: Host, command: string, error: unknown): Error {
   if (error instanceof RuntimeError) return error;
   const said =
     error instanceof CreateError
@@ -225,8 +228,7 @@ function startError(command: string, error: unknown): Error {
         ? error.stderr
         : '';
   const options = { cause: error };
-  if (isOutOfDisk(error))
-    return new RuntimeError('out-of-disk', 'The node has no disk left for another start.', options);
+  if (isOutOfDisk(error)) return outOfDisk(error);
   if (/executable file .* not found|exec.*No such file or directory/i.test(said))
     return new RuntimeError('command-not-found', `The image has no command "${command}".`, options);
   if (/exec.*Permission denied/i.test(said))
@@ -247,5 +249,11 @@ function startError(command: string, error: unknown): Error {
       'The working directory of the image cannot be entered.',
       options,
     );
+  // crun and conmon do not always say that it was the disk.
+  const { bavail, bsize } = statfsSync(host.dirs.crun);
+  if (bavail * bsize < leastFreeBytes) return outOfDisk(error);
   return new RuntimeError('start-failed', 'The container could not be started.', options);
 }
+
+const outOfDisk = (cause: unknown): RuntimeError =>
+  new RuntimeError('out-of-disk', 'The node has no disk left for another start.', { cause });
