@@ -62,6 +62,15 @@ describe('bad input gets a clear answer', () => {
     expect(view.failure!.message).toContain('64');
   });
 
+  test('a disk limit below what the app writes', async () => {
+    const writes =
+      "const fs = require('fs'); const f = fs.openSync('/big', 'w'); for (;;) fs.writeSync(f, Buffer.alloc(1 << 20));";
+    const view = await failing('wordy', { diskMiB: 32, command: ['node', '-e', writes] });
+    expect(view.failure).toMatchObject({ code: 'DISK_FULL' });
+    expect(view.failure!.message).toContain('32 MiB');
+    expect(view.failure!.lastLines.join('\n')).toMatch(/EDQUOT|-122|quota/i);
+  });
+
   test('more than any node has', async () => {
     const { operator } = p;
     await operator.ask(

@@ -106,6 +106,7 @@ export class Agent {
       states: () => this.#reporter.states(),
       reportsPending: () => this.#reporter.pending,
       natsConnected: () => this.#bus.connected,
+      diskPool: () => runtime.diskPool(),
     });
     const facts = await runtime.facts();
     this.#heartbeat = new HeartbeatSender({

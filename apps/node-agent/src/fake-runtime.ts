@@ -171,6 +171,10 @@ export class FakeRuntime implements ContainerRuntime {
     return null;
   }
 
+  diskPool(): null {
+    return null;
+  }
+
   async facts(): Promise<NodeFacts> {
     return {
       hostname: 'fake',

@@ -7,6 +7,7 @@ export interface AgentGauges {
   states(): Iterable<ReportedState>;
   reportsPending(): number;
   natsConnected(): boolean;
+  diskPool(): { bytes: number; usedBytes: number } | null;
 }
 
 /** The agent's numbers, in Prometheus' words. */
@@ -92,6 +93,18 @@ export class AgentMetrics {
       registers,
       collect() {
         this.set(gauges.natsConnected() ? 1 : 0);
+      },
+    });
+    if (gauges.diskPool() === null) return;
+    new Gauge({
+      name: 'bulkhead_agent_disk_pool_bytes',
+      help: 'Room for what containers write, of which `used` is taken.',
+      labelNames: ['kind'],
+      registers,
+      collect() {
+        const pool = gauges.diskPool();
+        this.set({ kind: 'size' }, pool?.bytes ?? 0);
+        this.set({ kind: 'used' }, pool?.usedBytes ?? 0);
       },
     });
   }

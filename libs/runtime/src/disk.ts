@@ -57,6 +57,8 @@ export interface LayersOptions {
 }
 
 const mebibyte = 1024 * 1024;
+/** Of the root directory of every subvolume. */
+const rootInode = 256;
 const btrfsMagic = 0x9123683e;
 /** Of the free space, for a pool whose size nobody chose. The rest is for images, logs and the host. */
 const shareOfFree = 0.5;
@@ -250,7 +252,8 @@ class BtrfsLayers implements WritableLayers {
 
   usage(id: string): { bytes: number; limit: number } | null {
     const layer = `${this.#dir}/${id}`;
-    if (!existsSync(layer)) return null;
+    // What has another number is no subvolume's root: a layer from before this file system had quotas.
+    if (!existsSync(layer) || statSync(layer).ino !== rootInode) return null;
     const quota = btrfs.onDirectory(layer, (fd) => btrfs.quotaOf(fd, btrfs.subvolumeId(fd)));
     return quota?.limit ? { bytes: quota.bytes, limit: quota.limit } : null;
   }

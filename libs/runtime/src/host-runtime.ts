@@ -367,10 +367,14 @@ class HostRuntime implements ContainerRuntime {
     return Promise.resolve(known ? this.#host.layers().usage(id) : null);
   }
 
+  diskPool(): { bytes: number; usedBytes: number } | null {
+    return this.#host.layers().pool();
+  }
+
   async facts(): Promise<NodeFacts> {
     const version = async (program: string): Promise<string> =>
       /version:? (\S+)/.exec((await run(program, ['--version'])).stdout)?.[1] ?? 'unknown';
-    const pool = this.#host.layers().pool();
+    const pool = this.diskPool();
     const os =
       /^PRETTY_NAME="?(.*?)"?$/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? 'Linux';
     return {

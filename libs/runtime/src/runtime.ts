@@ -120,6 +120,8 @@ export interface ContainerRuntime {
   facts(): Promise<NodeFacts>;
   /** Bytes that the container's writable layer takes (as of the last commit, some seconds) and may take; null when nothing is counted. */
   diskUsage(id: string): Promise<{ bytes: number; limit: number } | null>;
+  /** Room set aside for writable layers, bytes; null when there is no pool. */
+  diskPool(): { bytes: number; usedBytes: number } | null;
   /** Removes everything this runtime ever made on this host: containers, cgroup parents, nftables table, interfaces. For `npm run down`. */
   destroy(): Promise<void>;
 }
