@@ -380,6 +380,9 @@ describe('releases and what runs', () => {
       app.tenant.audit(world.server.platform.users[0] ?? expect.fail(), 'x', String(i));
     expect((await ann.json<unknown[]>(['audit', '-n', '1000'])).length).toBeGreaterThan(250);
     expect(await ann.json(['audit', '-n', '120'])).toHaveLength(120);
+    const { stdout } = await ann.run(['audit', '-n', '1']);
+    expect(stdout).toContain('DETAIL');
+    expect(stdout).toContain('version=3 note=ab');
   });
 });
 

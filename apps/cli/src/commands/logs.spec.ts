@@ -67,6 +67,9 @@ describe('logs', () => {
     expect((await ann.run(['logs', 'hello', '--process', 'worker'])).stderr).toBe('No lines.\n');
     expect((await ann.run(['logs', 'hello', '--since', 'soon'])).code).toBe(2);
     // As many as the API gives.
+    const two = (await ann.run(['logs', 'hello', '-n', '2'])).stdout;
+    expect(two.trim().split('\n')).toHaveLength(2);
+    expect((await ann.run(['logs', 'hello', '--tail', '2'])).stdout).toBe(two);
     expect((await ann.run(['logs', 'hello', '-n', '1001'])).code).toBe(2);
   });
 

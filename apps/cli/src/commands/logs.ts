@@ -16,6 +16,7 @@ interface LogOptions {
   readonly instance?: string;
   readonly since?: string;
   readonly lines: number;
+  readonly tail?: number;
 }
 
 type LogQuery = {
@@ -137,7 +138,8 @@ export function logsCommand(program: Command, act: Act): void {
         .option('-p, --process <name>', 'only this process')
         .option('--instance <id>', 'only this instance')
         .option('--since <time>', 'only newer lines: 10m, 2h, or a date')
-        .option('-n, --lines <count>', 'at most this many earlier lines', integer(0, 1000), 100),
+        .option('-n, --lines <count>', 'at most this many earlier lines', integer(0, 1000), 100)
+        .option('--tail <count>', 'the same as --lines', integer(0, 1000)),
     ).action(
       act(async (session, options: LogOptions, name?: string) => {
         const { out } = session;
@@ -146,7 +148,7 @@ export function logsCommand(program: Command, act: Act): void {
           process: options.process ?? null,
           instance: options.instance ?? null,
           since: options.since === undefined ? null : parseSince(options.since, out.now()),
-          tail: options.lines,
+          tail: options.tail ?? options.lines,
         };
         const client = session.client();
         const terminal = session.io.streams.stdout.isTTY;
@@ -167,6 +169,7 @@ export function logsCommand(program: Command, act: Act): void {
       'logs --app hello',
       'logs hello -f --process web',
       'logs --app hello --since 10m -n 1000',
+      'logs --app hello --instance iabcdefghijkl --tail 20',
       'logs --app hello --json | jq -r \'select(.stream == "stderr").text\'',
     ],
     'With --json: one JSON object per line.',

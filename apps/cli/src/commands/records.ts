@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
 import { usageError } from '../errors.ts';
 import { audit, images, setQuota, tenantQuota } from '../graphql/operations.ts';
-import type { QuotaUsage } from '../graphql/types.ts';
+import type { AuditEntry, QuotaUsage } from '../graphql/types.ts';
+import { plainText } from '../output/text.ts';
 import { relative } from '../output/time.ts';
 import type { Session } from '../session.ts';
 import { examples, groupDefault, integer, tenantOption, type Act } from './kit.ts';
@@ -41,6 +42,13 @@ export function bytes(size: number): string {
   return `${value >= 10 || unit === 0 ? String(Math.round(value)) : value.toFixed(1)} ${units[unit] ?? ''}`;
 }
 
+/** `version=3 image=demo/hello:3` */
+function detailOf({ detail }: AuditEntry): string {
+  const fields = Object.entries(JSON.parse(detail) as Record<string, unknown>);
+  const text = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value));
+  return fields.map(([name, value]) => `${name}=${plainText(text(value))}`).join(' ');
+}
+
 export function recordCommands(program: Command, act: Act): void {
   examples(
     tenantOption(
@@ -62,6 +70,7 @@ export function recordCommands(program: Command, act: Act): void {
             { title: 'WHO', value: (row) => row.actor, shrink: true },
             { title: 'ACTION', value: (row) => row.action },
             { title: 'TARGET', value: (row) => row.target, shrink: true },
+            { title: 'DETAIL', value: detailOf, shrink: true },
           ],
           `Nothing in the audit log of ${tenant}.`,
         );

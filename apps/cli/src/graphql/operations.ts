@@ -128,7 +128,7 @@ export const audit = operation<
   Paged<{ tenant: string }>
 >(
   `query Audit($tenant: String!, $first: Int, $after: String) { tenant(slug: $tenant) {
-    auditLog(first: $first, after: $after) { ${page} nodes { id at actor action target } } } }`,
+    auditLog(first: $first, after: $after) { ${page} nodes { id at actor action target detail } } } }`,
 );
 
 export const images = operation<{ tenant: { images: T.Page<T.Image> } }, Paged<{ tenant: string }>>(

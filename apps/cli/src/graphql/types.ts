@@ -63,6 +63,8 @@ export interface AuditEntry {
   actor: string;
   action: string;
   target: string;
+  /** A JSON object. */
+  detail: string;
 }
 
 export interface Image {
@@ -167,6 +169,7 @@ export type InstanceState =
   | 'BACKOFF'
   | 'FAILED'
   | 'STOPPING'
+  | 'ENDED'
   | 'GONE';
 
 export interface Instance {

@@ -49,6 +49,7 @@ export function paintState(state: string, style: Style, text = state): string {
       return style.warn(text);
     case 'stopping':
     case 'draining':
+    case 'ended':
     case 'gone':
       return style.dim(text);
     default:

@@ -70,8 +70,14 @@ export class FakeTenant {
     secret: string;
     user: FakeUser;
   }[] = [];
-  readonly auditList: { id: string; at: string; actor: string; action: string; target: string }[] =
-    [];
+  readonly auditList: {
+    id: string;
+    at: string;
+    actor: string;
+    action: string;
+    target: string;
+    detail: string;
+  }[] = [];
   readonly slug: string;
   readonly name: string;
 
@@ -122,6 +128,7 @@ export class FakeTenant {
       actor: actor.email,
       action,
       target,
+      detail: JSON.stringify({ version: 3, note: 'a\u001b[2Jb' }),
     });
   }
 }
