@@ -1,0 +1,150 @@
+import { constants } from 'node:os';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { createRuntime } from '../host-runtime.ts';
+import type { ContainerRuntime, RuntimeOptions } from '../runtime.ts';
+import { containerSpec, removeState, runToEnd, testOptions } from '../testing/host.ts';
+import { baseLayer, startRegistry } from '../testing/registry.ts';
+import type { TestImage, TestRegistry } from '../testing/registry.ts';
+import { wallsRemoved } from '../testing/weaken.ts';
+import type { Wall } from '../testing/weaken.ts';
+
+vi.mock(import('../oci-config.ts'), async (original) =>
+  (await import('../testing/weaken.ts')).weakened(await original()),
+);
+
+/**
+ * Root inside tries each way out. Every attack names the walls that stand before it: with all of
+ * them it fails with `refused`; with any one taken away the others still hold it; with none left it
+ * succeeds, so that the failure is the walls' doing and not the probe's.
+ */
+interface Attack {
+  name: string;
+  /** A Perl expression that gives an errno, 0 for success. Harmless where it succeeds. */
+  probe: string;
+  refused: string;
+  walls: readonly Wall[];
+}
+
+const [EPERM, EACCES, EROFS, ENOSYS] = ['EPERM', 'EACCES', 'EROFS', 'ENOSYS'];
+const attack = (name: string, probe: string, refused: string, ...walls: Wall[]): Attack => ({
+  name,
+  probe,
+  refused,
+  walls,
+});
+
+// Numbers of x86-64. The probes write back what they read, or only open.
+const attacks: readonly Attack[] = [
+  attack('a user namespace by unshare', 'call(272, 0x10000000)', EPERM, 'seccomp'),
+  attack('a user namespace by clone', 'cloned(0x10000011)', ENOSYS, 'seccomp'),
+  attack('a mount namespace by unshare', 'call(272, 0x20000)', EPERM, 'seccomp', 'capabilities'),
+  attack('mount', 'call(165, "x", "/root", "tmpfs", 0, "")', EPERM, 'seccomp', 'capabilities'),
+  attack('mount by the new interface', 'call(430, "tmpfs", 0)', EPERM, 'seccomp', 'capabilities'),
+  attack(
+    'a bind mount',
+    'call(165, "/bin", "/root", "", 4096, "")',
+    EPERM,
+    'seccomp',
+    'capabilities',
+  ),
+  attack('lifting a mask', 'call(166, "/proc/keys", 2)', EPERM, 'seccomp', 'capabilities'),
+  attack('chroot', 'call(161, "/")', EPERM, 'seccomp', 'capabilities'),
+  attack('a host name', 'call(170, "other", 5)', EPERM, 'seccomp', 'capabilities'),
+  attack('keyctl', 'call(250, 0, -3, 1)', EPERM, 'seccomp'),
+  attack('io_uring', 'my $p = "\\0" x 120; call(425, 1, $p)', EPERM, 'seccomp'),
+  attack('ptrace', 'call(101, 0, 0, 0, 0)', EPERM, 'seccomp'),
+  attack('a netfilter socket', 'call(41, 16, 3, 12)', ENOSYS, 'seccomp'),
+  attack('a packet socket', 'call(41, 17, 3, 0)', ENOSYS, 'seccomp', 'capabilities'),
+  attack('a raw socket', 'call(41, 2, 3, 1)', EPERM, 'capabilities'),
+  attack(
+    'writing kernel settings',
+    'same("/proc/sys/kernel/core_pattern")',
+    EACCES,
+    'readonly',
+    'userns',
+  ),
+  attack(
+    'interrupts by another name',
+    'holds("/proc/thread-self/root/proc/interrupts")',
+    'empty',
+    'masks',
+  ),
+];
+
+const perl = `
+sub call { my ($n, @a) = @_; syscall($n, @a) == -1 ? $!+0 : 0 }
+sub cloned { my $p = syscall(56, $_[0], 0, 0, 0, 0); return $!+0 if $p == -1; syscall(60, 0) if $p == 0; 0 }
+sub put { sysopen(my $f, $_[0], 1) or return $!+0; defined(syswrite($f, $_[1])) ? 0 : $!+0 }
+sub opened { sysopen(my $f, $_[0], 1) ? 0 : $!+0 }
+sub same { open(my $f, "<", $_[0]) or return $!+0; my $t = <$f>; put($_[0], $t) }
+sub holds { open(my $f, "<", $_[0]) or return $!+0; defined(<$f>) ? 0 : "empty" }
+`;
+
+const errnoName = (text: string): string =>
+  text === '0'
+    ? 'succeeded'
+    : (Object.entries(constants.errno).find(([, number]) => String(number) === text)?.[0] ?? text);
+
+describe.runIf(process.arch === 'x64')('root inside', () => {
+  let registry: TestRegistry;
+  let options: RuntimeOptions;
+  let runtime: ContainerRuntime;
+  let image: TestImage;
+
+  beforeAll(async () => {
+    registry = await startRegistry();
+    options = testOptions([registry.host]);
+    runtime = createRuntime(options);
+    await runtime.reconcile();
+    image = await registry.push('test/base', [baseLayer]);
+    await runtime.ensureImage(image);
+  });
+
+  afterAll(async () => {
+    await runtime.destroy();
+    await registry.close();
+    removeState(options);
+  });
+
+  const answers = new Map<string, Promise<ReadonlyMap<string, string>>>();
+
+  /** What each attack gets in a container without these walls; one container for all of them. */
+  function tryWithout(removed: readonly Wall[]): Promise<ReadonlyMap<string, string>> {
+    const key = removed.toSorted().join(' ');
+    const known = answers.get(key) ?? attempt(removed);
+    answers.set(key, known);
+    return known;
+  }
+
+  async function attempt(removed: readonly Wall[]): Promise<ReadonlyMap<string, string>> {
+    const probes = attacks.map(
+      ({ probe }, index) =>
+        `unless ($pid = fork) { my $r = do { ${probe} }; syswrite(STDOUT, "${index} $r\\n"); syscall(231, 0) } waitpid($pid, 0);`,
+    );
+    const spec = containerSpec(image, ['perl', '-e', `${perl} my $pid; ${probes.join('\n')}`]);
+    wallsRemoved.set(spec.id, removed);
+    const { out } = await runToEnd(runtime, spec);
+    return new Map(
+      out.map((line) => {
+        const [index, result] = line.split(' ');
+        return [attacks[Number(index)]?.name ?? line, errnoName(result ?? '')];
+      }),
+    );
+  }
+
+  it.each(attacks)(
+    '$name: refused, held by each wall, open without',
+    async ({ name, refused, walls }) => {
+      expect((await tryWithout([])).get(name)).toBe(refused);
+      if (walls.length > 1)
+        for (const wall of walls) {
+          const said = (await tryWithout([wall])).get(name);
+          expect([
+            wall,
+            said === EPERM || said === EACCES || said === EROFS || said === ENOSYS || said,
+          ]).toEqual([wall, true]);
+        }
+      expect((await tryWithout(walls)).get(name)).toBe('succeeded');
+    },
+  );
+});
