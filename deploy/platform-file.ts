@@ -40,6 +40,8 @@ export async function writePlatformFile(settings: PlatformSettings): Promise<voi
       domain: settings.domain,
       databaseUrl: settings.databaseUrl ?? undefined,
       signUp: settings.signUp,
+      trustedProxies: settings.trustedProxies ?? undefined,
+      maxTenantsPerUser: settings.maxTenantsPerUser ?? undefined,
       node: settings.node,
     },
   };

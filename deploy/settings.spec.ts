@@ -40,11 +40,15 @@ test('the environment overrides, and an empty variable counts as unset', () => {
     AGENT_DISK_POOL_MIB: '4096',
     AGENT_NETWORK: '',
     SIGN_UP: 'closed',
+    TRUSTED_PROXIES: '127.0.0.1',
+    MAX_TENANTS_PER_USER: '0',
   });
   const settings = makeSettings(options);
   expect(settings).toMatchObject({
     stateDir: '/tmp/x',
     signUp: 'closed',
+    trustedProxies: '127.0.0.1',
+    maxTenantsPerUser: 0,
     ports: portsFrom(15_000),
   });
   expect(settings.node).toMatchObject({

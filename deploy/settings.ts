@@ -41,6 +41,10 @@ export interface PlatformSettings {
   /** Somebody else's PostgreSQL; null runs our own. */
   databaseUrl: string | null;
   signUp: 'open' | 'closed';
+  /** Proxies whose X-Forwarded-For the API believes, as it reads TRUSTED_PROXIES; null: none. */
+  trustedProxies: string | null;
+  /** Null: the API's own default. */
+  maxTenantsPerUser: number | null;
   node: NodeSettings;
 }
 
@@ -53,6 +57,8 @@ export interface PlatformOptions {
   domain?: string | undefined;
   databaseUrl?: string | undefined;
   signUp?: 'open' | 'closed' | undefined;
+  trustedProxies?: string | undefined;
+  maxTenantsPerUser?: number | undefined;
   node?: Partial<NodeSettings> | undefined;
 }
 
@@ -107,6 +113,8 @@ export function makeSettings(options: PlatformOptions): PlatformSettings {
     domain: options.domain ?? 'localhost',
     databaseUrl: options.databaseUrl ?? null,
     signUp: options.signUp ?? 'open',
+    trustedProxies: options.trustedProxies ?? null,
+    maxTenantsPerUser: options.maxTenantsPerUser ?? null,
     node: {
       name: 'node-1',
       network: '10.201.0.0/16',
@@ -152,6 +160,8 @@ export function optionsFromEnvironment(
     domain: value('PLATFORM_DOMAIN'),
     databaseUrl: value('DATABASE_URL'),
     signUp,
+    trustedProxies: value('TRUSTED_PROXIES'),
+    maxTenantsPerUser: number('MAX_TENANTS_PER_USER'),
     node: {
       ...Object.fromEntries(Object.entries(node).filter(([, set]) => set !== undefined)),
       ...(idBase === undefined ? {} : { idBase }),

@@ -33,6 +33,10 @@ const environment = (settings: PlatformSettings, paths: Layout): Record<string, 
   EDGE_PUBLIC_PORT: String(settings.ports.edge),
   REGISTRY_HOST: registryHost(settings),
   SIGN_UP: settings.signUp,
+  ...(settings.trustedProxies === null ? {} : { TRUSTED_PROXIES: settings.trustedProxies }),
+  ...(settings.maxTenantsPerUser === null
+    ? {}
+    : { MAX_TENANTS_PER_USER: String(settings.maxTenantsPerUser) }),
   NODE_ENV: 'production',
   BULKHEAD_STATE: settings.stateDir,
 });

@@ -15,6 +15,8 @@ export async function createApp(
   const adapter = new FastifyAdapter({
     genReqId: () => randomUUID(),
     bodyLimit: 65_536,
+    // Without it every client behind a proxy has the proxy's address, and shares its limits.
+    trustProxy: settings.trustedProxies.length > 0 ? [...settings.trustedProxies] : false,
     requestTimeout: 30_000,
     // Connections that idle between requests must not hold up the end of the process.
     forceCloseConnections: true,

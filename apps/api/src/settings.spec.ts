@@ -30,6 +30,18 @@ test('a refusal names every variable that is wrong, and repeats no value', () =>
   expect(() => readSettings(wrong)).not.toThrowError(/hunter2/);
 });
 
+test('proxies are addresses or networks, and nobody is trusted who is not named', () => {
+  expect(readSettings(enough).trustedProxies).toEqual([]);
+  expect(
+    readSettings({ ...enough, TRUSTED_PROXIES: '127.0.0.1, 10.1.0.0/16 fd00::/8' }).trustedProxies,
+  ).toEqual(['127.0.0.1', '10.1.0.0/16', 'fd00::/8']);
+  for (const wrong of ['proxy.example.org', '10.0.0.0/33', 'true', '0.0.0.0/0', 'loopback', '1']) {
+    expect(() => readSettings({ ...enough, TRUSTED_PROXIES: wrong }), wrong).toThrowError(
+      /TRUSTED_PROXIES: write addresses/,
+    );
+  }
+});
+
 test('the database must be named one way or the other', () => {
   expect(() => readSettings({ BULKHEAD_KEY_DIR: '/keys', DATABASE_URL: '' })).toThrowError(
     /DATABASE_URL_FILE: set it to a file/,

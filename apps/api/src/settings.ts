@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { compile } from '@fastify/proxy-addr';
 import { z } from 'zod';
 
 /** The key of the settings in Nest's container. */
@@ -6,6 +7,22 @@ export const SETTINGS = Symbol('SETTINGS');
 
 const port = z.coerce.number().int().min(0).max(65_535);
 const portOr = (number: number) => port.default(number);
+
+/** Addresses and networks, with commas or blanks between; empty: none. */
+const networks = z
+  .string()
+  .default('')
+  .transform((text) => text.split(/[\s,]+/).filter((part) => part !== ''))
+  .refine(areNetworks, 'write addresses or networks, with commas between: 127.0.0.1, 10.0.0.0/8');
+
+function areNetworks(list: readonly string[]): boolean {
+  try {
+    compile([...list]);
+    return list.every((part) => /[.:]/.test(part));
+  } catch {
+    return false;
+  }
+}
 
 const environment = z
   .object({
@@ -23,6 +40,12 @@ const environment = z
       .regex(/^[a-z0-9.-]+(:[0-9]+)?$/, 'write it as host:port, without a scheme')
       .default('127.0.0.1:5000'),
     REGISTRY_SCHEME: z.enum(['http', 'https']).default('http'),
+    /** Whose X-Forwarded-For is believed: the TLS proxies in front. */
+    TRUSTED_PROXIES: networks,
+    /** `off`: /metrics answers on loopback only, and to nobody who comes through a proxy. */
+    METRICS_PUBLIC: z.enum(['on', 'off']).default('off'),
+    /** How many tenants a user may own who is no operator. */
+    MAX_TENANTS_PER_USER: z.coerce.number().int().min(0).max(1_000_000).default(3),
     SIGN_UP: z.enum(['open', 'closed']).default('open'),
     CONTROLLERS: z.enum(['on', 'off']).default('on'),
     LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
@@ -45,6 +68,11 @@ export interface Settings {
   platformDomain: string;
   edgePublicPort: number;
   registry: { host: string; scheme: 'http' | 'https' };
+  /** Addresses and networks of the proxies that say truly who their client is. */
+  trustedProxies: readonly string[];
+  /** Whether everybody who reaches the API reads its metrics, or loopback alone. */
+  metricsPublic: boolean;
+  maxTenantsPerUser: number;
   signUpOpen: boolean;
   controllers: boolean;
   logLevel: string;
@@ -78,6 +106,9 @@ export function readSettings(env: Readonly<Record<string, string | undefined>>):
     platformDomain: values.PLATFORM_DOMAIN,
     edgePublicPort: values.EDGE_PUBLIC_PORT,
     registry: { host: values.REGISTRY_HOST, scheme: values.REGISTRY_SCHEME },
+    trustedProxies: values.TRUSTED_PROXIES,
+    metricsPublic: values.METRICS_PUBLIC === 'on',
+    maxTenantsPerUser: values.MAX_TENANTS_PER_USER,
     signUpOpen: values.SIGN_UP === 'open',
     controllers: values.CONTROLLERS === 'on',
     logLevel: values.LOG_LEVEL,

@@ -15,6 +15,10 @@ export const errorCodes = [
 
 export type ErrorCode = (typeof errorCodes)[number];
 
+/** Cuts what repeats a caller's words: a name of a megabyte must not come back as an error of a megabyte. */
+export const brief = (text: string, most: number): string =>
+  text.length <= most ? text : `${text.slice(0, most - 1)}…`;
+
 /** A refusal that the caller can act on. `message` is written for the caller: what is wrong and what to do next. */
 export class DomainError extends Error {
   override readonly name = 'DomainError';
@@ -23,7 +27,7 @@ export class DomainError extends Error {
   readonly details: Readonly<Record<string, unknown>>;
 
   constructor(code: ErrorCode, message: string, details: Readonly<Record<string, unknown>> = {}) {
-    super(message);
+    super(brief(message, 1000));
     this.code = code;
     this.details = details;
   }
@@ -34,7 +38,11 @@ export const invalid = (message: string, details?: Readonly<Record<string, unkno
 export const unauthenticated = (message: string) => new DomainError('UNAUTHENTICATED', message);
 export const forbidden = (message: string) => new DomainError('FORBIDDEN', message);
 /** Also what a caller gets for somebody else's object: existence is private. */
-export const notFound = (what: string) => new DomainError('NOT_FOUND', `${what} not found`);
+export const notFound = (what: string, advice?: string) =>
+  new DomainError(
+    'NOT_FOUND',
+    `${brief(what, 300)} not found${advice === undefined ? '' : `; ${advice}`}`,
+  );
 export const conflict = (message: string, details?: Readonly<Record<string, unknown>>) =>
   new DomainError('CONFLICT', message, details);
 export const quotaExceeded = (message: string, details?: Readonly<Record<string, unknown>>) =>

@@ -28,6 +28,7 @@ import { PlatformReleases, Releases } from './releases/releases.ts';
 import type { Caller } from './roles/caller.ts';
 import type { OperatorPermission, Permission } from './roles/permissions.ts';
 import { Tasks } from './tasks/tasks.ts';
+import { defaultTenantsPerUser } from './tenants/owned.ts';
 import { AllTenants, UserTenants, type TenantView } from './tenants/tenants.ts';
 import { Tokens } from './tokens/tokens.ts';
 
@@ -40,6 +41,8 @@ export interface TenancyOptions {
   readonly configKey: JWK;
   /** Most connections of this process; 10 when absent. */
   readonly poolSize?: number;
+  /** How many tenants a user may own who is no operator; 3 when absent. */
+  readonly maxTenantsPerUser?: number;
   /** The clock, for tests of expiry. */
   readonly now?: () => Date;
 }
@@ -59,11 +62,13 @@ export class Tenancy {
   readonly #cipher: ConfigCipher;
   readonly #now: () => Date;
   readonly #credentials: Credentials;
+  readonly #mayOwn: number;
 
   private constructor(options: TenancyOptions) {
     this.#cipher = new ConfigCipher(options.configKey);
     this.#now = options.now ?? (() => new Date());
     this.#databaseUrl = options.databaseUrl;
+    this.#mayOwn = options.maxTenantsPerUser ?? defaultTenantsPerUser;
     this.#prisma = new PrismaClient({
       adapter: new PrismaPg({
         connectionString: options.databaseUrl,
@@ -128,7 +133,7 @@ export class Tenancy {
       return work({
         tenant,
         role,
-        members: new Members(context),
+        members: new Members(context, this.#mayOwn),
         tokens: new Tokens(context),
         apps: new Apps(context),
         config: new Config(context, mover),
@@ -144,7 +149,9 @@ export class Tenancy {
 
   /** The door for what a user owns outside any tenant. */
   asUser<T>(caller: Caller, work: (tx: UserTx) => Promise<T>): Promise<T> {
-    return this.#asPlatform((db, now) => work({ tenants: new UserTenants(db, caller, now) }));
+    return this.#asPlatform((db, now) =>
+      work({ tenants: new UserTenants(db, caller, now, this.#mayOwn) }),
+    );
   }
 
   /** The operators' door: FORBIDDEN for everybody else and through tokens. Every operator has every right in it. */

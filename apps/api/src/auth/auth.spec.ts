@@ -1,5 +1,7 @@
+import { createClient } from 'graphql-ws';
 import { SignJWT, UnsecuredJWT } from 'jose';
 import request from 'supertest';
+import { WebSocket } from 'ws';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { makeTenant, makeUser } from '@bulkhead/tenancy/testing';
 import { startTestApi, type TestApi } from '../testing/test-api.ts';
@@ -74,6 +76,77 @@ describe('signing up and in', () => {
       codes.push(await attempt(`wrong ${i}`));
     expect(codes.at(-1)).toBe('UNAVAILABLE');
     expect(await attempt('target has a password')).toBe('UNAVAILABLE');
+  });
+
+  test('behind a trusted proxy the limit is of each client, by HTTP and by socket', async () => {
+    const behind = await startTestApi({ trustedProxies: ['127.0.0.1'] });
+    try {
+      await makeUser(behind.tenancy, 'shared');
+      const post = async (client: string, password: string) => {
+        const response = await request(behind.url)
+          .post('/graphql')
+          .set('x-forwarded-for', client)
+          .send({ query: signIn, variables: { input: { email: 'shared@example.org', password } } });
+        const { errors } = response.body as { errors?: { extensions: { code: string } }[] };
+        return errors?.[0]?.extensions.code ?? 'in';
+      };
+      for (let i = 0; i < 10; i += 1) {
+        // What a client itself writes in front is not believed.
+        expect(await post(`198.51.100.${i}, 203.0.113.9`, 'wrong')).toBe('UNAUTHENTICATED');
+      }
+      expect(await post('203.0.113.9', 'shared has a password')).toBe('UNAVAILABLE');
+      expect(await post('203.0.113.10', 'shared has a password')).toBe('in');
+
+      const socket = (client: string) =>
+        new Promise<string>((resolve, reject) => {
+          const ws = createClient({
+            url: `${behind.url.replace('http', 'ws')}/graphql`,
+            webSocketImpl: class extends WebSocket {
+              constructor(url: string, protocols: string) {
+                super(url, protocols, { headers: { 'x-forwarded-for': client } });
+              }
+            },
+          });
+          ws.subscribe<Record<string, unknown>>(
+            {
+              query: signIn,
+              variables: {
+                input: { email: 'shared@example.org', password: 'shared has a password' },
+              },
+            },
+            {
+              next: ({ errors }) => {
+                resolve(String(errors?.[0]?.extensions?.['code'] ?? 'in'));
+                void ws.dispose();
+              },
+              error: reject,
+              complete: () => undefined,
+            },
+          );
+        });
+      expect(await socket('203.0.113.9')).toBe('UNAVAILABLE');
+      expect(await socket('203.0.113.11')).toBe('in');
+    } finally {
+      await behind.close();
+    }
+  });
+
+  test('who is not named as a proxy cannot give itself another address', async () => {
+    await makeUser(api.tenancy, 'spoofed');
+    const codes: unknown[] = [];
+    for (let i = 0; i < 11; i += 1) {
+      const { body } = await request(api.url)
+        .post('/graphql')
+        .set('x-forwarded-for', `203.0.113.${i}`)
+        .send({
+          query: signIn,
+          variables: { input: { email: 'spoofed@example.org', password: 'wrong' } },
+        });
+      codes.push(
+        (body as { errors: { extensions: { code: string } }[] }).errors[0]?.extensions.code,
+      );
+    }
+    expect(codes.at(-1)).toBe('UNAVAILABLE');
   });
 
   test('sign-up can be closed', async () => {

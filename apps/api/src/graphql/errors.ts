@@ -4,7 +4,7 @@
  * too; anything else is ours to worry about: the caller gets a reference, the log gets the rest.
  */
 import { GraphQLError, type GraphQLFormattedError } from 'graphql';
-import { DomainError } from '@bulkhead/protocol';
+import { DomainError, brief } from '@bulkhead/protocol';
 import type { Logger } from '../logger.ts';
 
 /** Codes beside those of DomainError. */
@@ -35,7 +35,9 @@ export function formatError(error: unknown, log: Logger, reference: string): Gra
     return { message: domain.message, ...position, extensions: { code: domain.code, ...details } };
   }
   const code = outer && codeOfGraphqlError(outer);
-  if (outer && code) return { message: outer.message, ...position, extensions: { code } };
+  // graphql-js repeats a bad value whole.
+  if (outer && code)
+    return { message: brief(outer.message, 1000), ...position, extensions: { code } };
 
   log.error({ reference, path: outer?.path?.join('.'), err: cause(error) }, 'internal error');
   return {

@@ -2,12 +2,14 @@ import { Inject, Module, type OnApplicationBootstrap, type OnModuleInit } from '
 import { HttpAdapterHost } from '@nestjs/core';
 import { GraphQLModule, GraphQLSchemaHost } from '@nestjs/graphql';
 import { MercuriusDriver, type MercuriusDriverConfig } from '@nestjs/mercurius';
+import clientAddress from '@fastify/proxy-addr';
 import type { Tenancy } from '@bulkhead/tenancy';
 import type { FastifyInstance } from 'fastify';
 import { getOperationAST, type ExecutionResult } from 'graphql';
 import { Authenticator } from '../auth/authenticator.ts';
 import { LOGGER, type Logger } from '../logger.ts';
 import { METRICS, type Metrics } from '../metrics/metrics.ts';
+import { SETTINGS, type Settings } from '../settings.ts';
 import { AccessChanges } from '../tenancy/access-changes.ts';
 import { TENANCY } from '../tenancy/tenancy.module.ts';
 import { DateTime } from './date-time.ts';
@@ -57,6 +59,7 @@ export class GraphqlModule implements OnModuleInit, OnApplicationBootstrap {
   #sockets: GraphqlSockets | null = null;
 
   constructor(
+    @Inject(SETTINGS) private readonly settings: Settings,
     @Inject(HttpAdapterHost) private readonly host: HttpAdapterHost,
     @Inject(GraphQLSchemaHost) private readonly schemaHost: GraphQLSchemaHost,
     @Inject(TENANCY) private readonly tenancy: Tenancy,
@@ -90,6 +93,10 @@ export class GraphqlModule implements OnModuleInit, OnApplicationBootstrap {
       log: this.logger,
       metrics: this.metrics,
       identify: (authorization) => this.authenticator.identify(authorization),
+      addressOf: (request) =>
+        request.socket.remoteAddress === undefined
+          ? 'unknown'
+          : clientAddress(request, [...this.settings.trustedProxies]),
       watchAccess: (userId, look) => this.access.watch(userId, look),
       makeContext: (identity, address, requestId) =>
         this.#context(identity, 'socket', address, requestId),

@@ -240,6 +240,7 @@ test('one socket runs only so many subscriptions', async () => {
 test('a socket ends with the credential that opened it', async () => {
   // A second face of the same API that looks at credentials more often.
   const sockets = new GraphqlSockets({
+    addressOf: () => '192.0.2.1',
     path: '/graphql',
     schema: api.app.get(GraphQLSchemaHost).schema,
     messageLimit: 65_536,

@@ -43,6 +43,8 @@ export interface SocketOptions {
   messageLimit: number;
   log: Logger;
   metrics: Metrics;
+  /** The client's, also behind a trusted proxy. */
+  addressOf: (request: IncomingMessage) => string;
   identify: (authorization: string | undefined) => Promise<Identity>;
   /** Calls `look` when a user may do less than before; answers how to stop. */
   watchAccess?: (userId: string, look: () => void) => () => void;
@@ -126,7 +128,7 @@ export class GraphqlSockets {
       return;
     }
     this.#sockets.handleUpgrade(request, stream, head, (socket) =>
-      this.#serve(socket, request.socket.remoteAddress ?? 'unknown'),
+      this.#serve(socket, this.#options.addressOf(request)),
     );
   };
 

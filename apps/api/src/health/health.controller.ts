@@ -1,10 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { Controller, Get, Header, Inject, Res } from '@nestjs/common';
+import { Controller, Get, Inject, Req, Res } from '@nestjs/common';
+import { forbidden } from '@bulkhead/protocol';
 import type { Tenancy } from '@bulkhead/tenancy';
-import type { FastifyReply } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Public } from '../auth/permissions.ts';
 import { METRICS, type Metrics } from '../metrics/metrics.ts';
 import { NATS, type NatsLink } from '../nats/nats.ts';
+import { SETTINGS, type Settings } from '../settings.ts';
 import { TENANCY } from '../tenancy/tenancy.module.ts';
 
 /** How long a part may take to answer before it counts as down. Milliseconds. */
@@ -14,6 +16,7 @@ const patienceMs = 2000;
 @Controller()
 export class HealthController {
   constructor(
+    @Inject(SETTINGS) private readonly settings: Settings,
     @Inject(TENANCY) private readonly tenancy: Tenancy,
     @Inject(NATS) private readonly nats: NatsLink,
     @Inject(METRICS) private readonly numbers: Metrics,
@@ -41,11 +44,24 @@ export class HealthController {
   }
 
   @Get('metrics')
-  @Public('Prometheus reads numbers that name no tenant')
-  @Header('content-type', 'text/plain; version=0.0.4; charset=utf-8')
-  metrics() {
+  @Public(
+    'Prometheus on this host reads numbers that name no tenant; others with METRICS_PUBLIC=on',
+  )
+  metrics(@Req() request: FastifyRequest, @Res({ passthrough: true }) reply: FastifyReply) {
+    if (!this.settings.metricsPublic && !comesFromThisHost(request)) {
+      throw forbidden('The numbers are for this host only; METRICS_PUBLIC=on shows them to all');
+    }
+    reply.header('content-type', 'text/plain; version=0.0.4; charset=utf-8');
     return this.numbers.registry.metrics();
   }
+}
+
+/** A proxy on this host connects from loopback too, but says for whom. */
+function comesFromThisHost({ socket, headers }: FastifyRequest): boolean {
+  const forwarded = ['x-forwarded-for', 'forwarded', 'x-real-ip', 'via'].some(
+    (name) => headers[name] !== undefined,
+  );
+  return !forwarded && /^(127\.|::1$|::ffff:127\.)/.test(socket.remoteAddress ?? '');
 }
 
 function inTime(answer: Promise<boolean>): Promise<boolean> {

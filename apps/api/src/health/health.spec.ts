@@ -1,3 +1,4 @@
+import type { FastifyInstance } from 'fastify';
 import request from 'supertest';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { makeTenant } from '@bulkhead/tenancy/testing';
@@ -51,6 +52,24 @@ test('numbers are shown, and name no tenant', async () => {
     /bulkhead_api_http_requests_total\{method="POST",route="\/graphql",status="200"\}/,
   );
   expect(text).toContain('bulkhead_api_websocket_connections 0');
+});
+
+test('numbers are for this host only, unless told otherwise', async () => {
+  const fastify: FastifyInstance = api.app.getHttpAdapter().getInstance();
+  const ask = async (remoteAddress: string, headers: Record<string, string> = {}) =>
+    (await fastify.inject({ url: '/metrics', remoteAddress, headers })).statusCode;
+  expect(await ask('127.0.0.1')).toBe(200);
+  expect(await ask('::1')).toBe(200);
+  expect(await ask('::ffff:127.0.0.1')).toBe(200);
+  expect(await ask('192.0.2.7')).toBe(403);
+  expect(await ask('::ffff:192.0.2.7')).toBe(403);
+  // A proxy on this host.
+  expect(await ask('127.0.0.1', { 'x-forwarded-for': '192.0.2.7' })).toBe(403);
+  expect(await ask('192.0.2.7', { 'x-forwarded-for': '127.0.0.1' })).toBe(403);
+
+  api.settings.metricsPublic = true;
+  expect(await ask('192.0.2.7')).toBe(200);
+  api.settings.metricsPublic = false;
 });
 
 test('what is not there is not found, in JSON', async () => {

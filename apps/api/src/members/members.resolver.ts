@@ -43,9 +43,11 @@ export class MembersResolver {
   }
 
   @Mutation(() => Boolean, {
-    description: 'Ends a membership, and the API tokens that the member made here.',
+    description:
+      "Ends a membership, and the API tokens that the member made here. One's own may be ended by everybody but a tenant's last owner.",
   })
-  @Requires('member.remove')
+  // For others the store asks for `member.remove`.
+  @Requires('member.leave')
   async removeMember(
     @OpenDoor() door: Door,
     @Args('input', { type: () => RemoveMemberInput, description: 'Who, where.' })

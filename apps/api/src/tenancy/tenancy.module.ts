@@ -18,7 +18,8 @@ export async function connectTenancy(settings: Settings, logger: Logger): Promis
   const configKey = await readJwk(settings.keyDir, 'config.jwk.json');
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await Tenancy.connect({ databaseUrl: settings.databaseUrl, configKey });
+      const { databaseUrl, maxTenantsPerUser } = settings;
+      return await Tenancy.connect({ databaseUrl, configKey, maxTenantsPerUser });
     } catch (error) {
       const mayComeYet = error instanceof DomainError && error.code === 'UNAVAILABLE';
       if (!mayComeYet || attempt === attempts) throw error;

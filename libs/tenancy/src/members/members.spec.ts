@@ -45,7 +45,10 @@ describe('members', () => {
     const user = await makeUser(db.tenancy, 'joiner');
     const add = (email: string) =>
       act(owner, 'once', (tx) => tx.members.add({ email, role: 'developer' }));
-    await expect(add('ghost@example.org')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    await expect(add('ghost@example.org')).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+      message: 'user ghost@example.org not found; they must sign up first',
+    });
     expect(await add(user.email.toUpperCase())).toMatchObject({
       id: user.userId,
       role: 'developer',
@@ -93,6 +96,35 @@ describe('members', () => {
       tx.prisma.member.count({ where: { tenant: { slug: 'last' }, role: 'owner' } }),
     );
     expect(owners).toBe(1);
+  });
+
+  test('may leave whatever their role, but remove nobody else, and not through a token', async () => {
+    const owner = await makeTenant(db.tenancy, 'leaving');
+    const leave = (who: Caller) =>
+      db.tenancy.run(who, { tenant: 'leaving', permission: 'member.leave' }, (tx) =>
+        tx.members.remove({ email: who.email }),
+      );
+    for (const role of ['viewer', 'developer', 'admin', 'owner'] as const) {
+      const member = await makeMember(db.tenancy, owner, 'leaving', role);
+      await leave(member);
+      await expect(list(member, 'leaving')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    }
+    await expect(leave(owner)).rejects.toMatchObject({ code: 'CONFLICT' });
+    const [viewer, developer] = [
+      await makeMember(db.tenancy, owner, 'leaving', 'viewer'),
+      await makeMember(db.tenancy, owner, 'leaving', 'developer'),
+    ];
+    await expect(
+      db.tenancy.run(viewer, { tenant: 'leaving', permission: 'member.leave' }, (tx) =>
+        tx.members.remove({ email: developer.email }),
+      ),
+    ).rejects.toMatchObject({ code: 'FORBIDDEN' });
+    const { secret } = await act(developer, 'leaving', (tx) =>
+      tx.tokens.create({ name: 'ci', role: 'developer' }),
+    );
+    await expect(leave(await db.tenancy.callerFromToken(secret))).rejects.toMatchObject({
+      code: 'FORBIDDEN',
+    });
   });
 
   test('who are removed are strangers, and so are their tokens', async () => {

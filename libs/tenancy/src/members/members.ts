@@ -6,6 +6,7 @@ import { asPlatform } from '../db/scope.ts';
 import type { Role } from '../generated/enums.ts';
 import { lockTenant } from '../quota/ledger.ts';
 import { isAbove } from '../roles/permissions.ts';
+import { requireRoomToOwn } from '../tenants/owned.ts';
 import { normaliseEmail } from '../credentials/email.ts';
 
 export interface MemberView {
@@ -39,9 +40,12 @@ const byEmail = new Keyset('members', cursorKey.text);
  */
 export class Members {
   readonly #context: TenantContext;
+  readonly #mayOwn: number;
 
-  constructor(context: TenantContext) {
+  /** @param mayOwn how many tenants a user may own. */
+  constructor(context: TenantContext, mayOwn: number) {
     this.#context = context;
+    this.#mayOwn = mayOwn;
   }
 
   /** By email. */
@@ -73,11 +77,14 @@ export class Members {
     const user = await asPlatform(db, () =>
       db.user.findFirst({ where: { email, disabledAt: null }, select: { id: true } }),
     );
-    if (!user) throw notFound(`user ${email}, who must sign up first,`);
+    if (!user) {
+      throw notFound(`user ${email}`, 'they must sign up first');
+    }
     const key = { tenantId: tenant.id, userId: user.id };
     if (await db.member.findUnique({ where: { tenantId_userId: key } })) {
       throw conflict(`${email} is a member already; change the role instead`);
     }
+    if (input.role === 'owner') await this.#requireRoomToOwn({ id: user.id, email });
     const row = await db.member.create({
       data: { ...key, role: input.role, createdAt: now },
       select: columns,
@@ -92,6 +99,9 @@ export class Members {
     this.#requireRank(input.role);
     const member = await this.#lockMember(input.email);
     if (member.role === 'owner' && input.role !== 'owner') await this.#requireAnotherOwner();
+    if (member.role !== 'owner' && input.role === 'owner') {
+      await this.#requireRoomToOwn(member.user);
+    }
     const row = await db.member.update({
       where: { tenantId_userId: { tenantId: tenant.id, userId: member.user.id } },
       data: { role: input.role },
@@ -105,10 +115,11 @@ export class Members {
     return toView(row);
   }
 
-  /** Their API tokens of this tenant go with them. */
+  /** Their API tokens of this tenant go with them. Everybody may leave by themselves, but not through a token. */
   async remove(input: { email: string }): Promise<void> {
-    const { db, tenant } = this.#context;
-    this.#context.require('member.remove');
+    const { db, tenant, caller } = this.#context;
+    const leaves = !caller.token && normaliseEmail(input.email) === caller.email;
+    this.#context.require(leaves ? 'member.leave' : 'member.remove');
     const member = await this.#lockMember(input.email);
     if (member.role === 'owner') await this.#requireAnotherOwner();
     const key = { tenantId: tenant.id, userId: member.user.id };
@@ -143,6 +154,13 @@ export class Members {
     if (isAbove(role, this.#context.role)) {
       throw forbidden(`only an ${role} can do this to the role ${role}`);
     }
+  }
+
+  /** A tenant handed over does not make room for another one. */
+  #requireRoomToOwn(user: { id: string; email: string }): Promise<void> {
+    const { db, caller } = this.#context;
+    const self = user.id === caller.userId;
+    return asPlatform(db, () => requireRoomToOwn(db, { ...user, self }, this.#mayOwn));
   }
 
   async #requireAnotherOwner(): Promise<void> {

@@ -10,7 +10,9 @@ const table = {
   'member.read': ['owner', 'admin', 'developer', 'viewer'],
   'member.add': ['owner', 'admin'],
   'member.setRole': ['owner', 'admin'],
+  /** Others; oneself: `member.leave`. */
   'member.remove': ['owner', 'admin'],
+  'member.leave': ['owner', 'admin', 'developer', 'viewer'],
   'token.read': ['owner', 'admin', 'developer'],
   /** Of a role not above the maker's own. */
   'token.create': ['owner', 'admin', 'developer'],

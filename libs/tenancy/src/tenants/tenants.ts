@@ -8,6 +8,7 @@ import { parse } from '../db/parse.ts';
 import type { Role } from '../generated/enums.ts';
 import type { Caller } from '../roles/caller.ts';
 import { lowerRole } from '../roles/permissions.ts';
+import { requireRoomToOwn } from './owned.ts';
 import { checkSlug } from './slug.ts';
 
 export interface TenantView {
@@ -29,16 +30,20 @@ export class UserTenants {
   readonly #db: Db;
   readonly #caller: Caller;
   readonly #now: Date;
+  readonly #mayOwn: number;
 
-  constructor(db: Db, caller: Caller, now: Date) {
+  /** @param mayOwn how many tenants a user may own. */
+  constructor(db: Db, caller: Caller, now: Date, mayOwn: number) {
     this.#db = db;
     this.#caller = caller;
     this.#now = now;
+    this.#mayOwn = mayOwn;
   }
 
   /**
    * Makes a tenant with the caller as its owner. `slug` is a DNS label and not reserved (INVALID),
-   * and unique (CONFLICT). Refused through a token (FORBIDDEN). `name` defaults to the slug.
+   * and unique (CONFLICT). Refused through a token (FORBIDDEN), and to a user who owns as many as
+   * one may (QUOTA_EXCEEDED). `name` defaults to the slug.
    */
   async create(input: { slug: string; name?: string | null }): Promise<TenantView> {
     if (this.#caller.token) {
@@ -46,6 +51,8 @@ export class UserTenants {
     }
     const slug = checkSlug(input.slug);
     const name = parse(z.string().trim().min(1).max(100), input.name ?? slug, 'name');
+    const { userId: id, email } = this.#caller;
+    await requireRoomToOwn(this.#db, { id, email, self: true }, this.#mayOwn);
     let tenant;
     try {
       tenant = await this.#db.tenant.create({
