@@ -1,13 +1,14 @@
-import { spawn } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
-import type { Socket } from 'node:net';
 import { cleanEnv } from './exec.ts';
+import { openPipe, readPipe, spawnDetached } from './spawn.ts';
+import { closeFd } from './syscalls.ts';
 
 /**
  * conmon supervises one container: it keeps its output, writes its exit code to a file, and needs
  * nobody. It is started in a session of its own, so that what kills the agent does not reach it.
  */
 export interface ConmonOptions {
+  /** Absolute path of the program. */
+  conmon: string;
   id: string;
   bundle: string;
   logFile: string;
@@ -40,13 +41,20 @@ export function spawnConmon(options: ConmonOptions): Conmon {
     ['--log-level', 'error'],
     ['--no-sync-log'],
   ].flat();
-  const child = spawn('conmon', args, {
-    detached: true,
-    cwd: options.bundle,
-    stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
-    env: cleanEnv({ _OCI_SYNCPIPE: '3' }),
-  });
-  return new Conmon(child);
+  const pipe = openPipe();
+  try {
+    const { pid, ended } = spawnDetached(options.conmon, args, {
+      cwd: options.bundle,
+      third: pipe.write,
+      env: cleanEnv({ _OCI_SYNCPIPE: '3' }),
+    });
+    return new Conmon(pid, ended, pipe.read);
+  } catch (error) {
+    closeFd(pipe.read);
+    throw error;
+  } finally {
+    closeFd(pipe.write);
+  }
 }
 
 /** crun refused to make the container; the message is crun's own, with host paths. */
@@ -55,15 +63,17 @@ export class CreateError extends Error {
 }
 
 export class Conmon {
-  readonly #child: ChildProcess;
-  readonly #created: Promise<number>;
+  readonly pid: number;
+  /** Settles when conmon itself has ended. */
   readonly ended: Promise<void>;
+  readonly #created: Promise<number>;
 
-  constructor(child: ChildProcess) {
-    this.#child = child;
+  constructor(pid: number, ended: Promise<void>, syncPipe: number) {
+    this.pid = pid;
+    this.ended = ended;
     this.#created = new Promise((resolve, reject) => {
       let text = '';
-      const pipe = child.stdio[3] as Socket;
+      const pipe = readPipe(syncPipe);
       pipe.setEncoding('utf8').on('data', (part: string) => {
         text += part;
         if (!text.includes('\n')) return;
@@ -76,25 +86,8 @@ export class Conmon {
       pipe.on('close', () =>
         reject(new CreateError(text || 'conmon ended before it made the container')),
       );
-      child.on('error', (error: NodeJS.ErrnoException) =>
-        reject(
-          error.code === 'ENOENT'
-            ? new Error('conmon is not installed (not found on PATH)')
-            : error,
-        ),
-      );
     });
     this.#created.catch(() => undefined);
-    this.ended = new Promise((resolve) => {
-      child.once('exit', () => resolve());
-      child.once('error', () => resolve());
-    });
-    child.unref();
-  }
-
-  /** Undefined when it could not be started; `created` says why. */
-  get pid(): number | undefined {
-    return this.#child.pid;
   }
 
   /** The container's first process, made and waiting for `crun start`. */

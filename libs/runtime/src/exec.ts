@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 
 /**
  * The one seam through which this library runs programs: an argument array, a deadline, no shell.
- * Conmon is the exception (conmon.ts), because it must outlive us.
+ * Those that a start waits for go by `spawnDetached` (spawn.ts), which is quicker.
  */
 export interface RunOptions {
   deadlineMs?: number;

@@ -106,6 +106,7 @@ class HostRuntime implements ContainerRuntime {
       ),
       bootId: bootId(),
       crun: findProgram('crun'),
+      conmon: findProgram('conmon'),
       dirs: {
         crun: `${stateDir}/crun`,
         exits: `${stateDir}/exits`,

@@ -20,8 +20,9 @@ export interface Host {
   readonly openLayers: () => Promise<void>;
   readonly layers: () => WritableLayers;
   readonly bootId: string;
-  /** Absolute path of the crun program. */
+  /** Absolute paths of the programs. */
   readonly crun: string;
+  readonly conmon: string;
   readonly dirs: {
     readonly crun: string;
     readonly exits: string;

@@ -88,7 +88,7 @@ export async function makeContainer(
       ...record,
       phase: 'starting',
       process: identify(pid),
-      conmon: conmon.pid === undefined ? null : identify(conmon.pid),
+      conmon: identify(conmon.pid),
       startedAt: new Date().toISOString(),
     };
     write(made);
@@ -198,6 +198,7 @@ function mountAndSpawn(
       exitDir: host.dirs.exits,
       socketDir: host.dirs.sockets,
       crunRoot: host.dirs.crun,
+      conmon: host.conmon,
       crun: host.crun,
     });
   });

@@ -1,41 +1,41 @@
-import { spawn } from 'node:child_process';
 import { closeSync, openSync, readlinkSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { idsPerContainer } from './addresses.ts';
-import { cleanEnv } from './exec.ts';
+import { cleanEnv, findProgram } from './exec.ts';
+import { openPipe, spawnDetached } from './spawn.ts';
+import { closeFd } from './syscalls.ts';
+
+const unshare = findProgram('unshare');
 
 /**
  * Opens a user namespace that maps 0-65535 to `idBase` and up. Only the mapping matters: layers are
  * idmapped by it. A process is needed to make one; the descriptor keeps it when that has ended.
  */
 export async function openUserNamespace(idBase: number): Promise<number> {
-  const helper = spawn('unshare', ['--user', 'cat'], {
-    stdio: ['pipe', 'ignore', 'ignore'],
-    env: cleanEnv(),
-  });
-  const failed = new Promise<never>((_, reject) => {
-    helper.once('error', reject);
-    helper.once('exit', (code) =>
-      reject(new Error(`unshare --user ended with ${code}; are user namespaces allowed here?`)),
-    );
-  });
-  failed.catch(() => undefined);
+  const pipe = openPipe();
   try {
-    const entered = async (): Promise<number> => {
-      const proc = `/proc/${helper.pid}`;
-      const ours = readlinkSync('/proc/self/ns/user');
-      const deadline = Date.now() + 10_000;
-      while (readlinkSync(`${proc}/ns/user`) === ours) {
-        if (Date.now() > deadline) throw new Error('unshare --user made no namespace within 10 s');
-        await delay(1);
-      }
-      writeFileSync(`${proc}/uid_map`, `0 ${idBase} ${idsPerContainer}`);
-      writeFileSync(`${proc}/gid_map`, `0 ${idBase} ${idsPerContainer}`);
-      return openSync(`${proc}/ns/user`, 'r');
-    };
-    return await Promise.race([entered(), failed]);
+    // It ends when we close our end of its input.
+    const { pid, ended } = spawnDetached(unshare, ['--user', 'cat'], {
+      cwd: '/',
+      env: cleanEnv(),
+      stdin: pipe.read,
+    });
+    let hasEnded = false;
+    void ended.then(() => (hasEnded = true));
+    const proc = `/proc/${pid}`;
+    const ours = readlinkSync('/proc/self/ns/user');
+    const deadline = Date.now() + 10_000;
+    while (hasEnded || readlinkSync(`${proc}/ns/user`) === ours) {
+      if (hasEnded) throw new Error('unshare --user failed; are user namespaces allowed here?');
+      if (Date.now() > deadline) throw new Error('unshare --user made no namespace within 10 s');
+      await delay(1);
+    }
+    writeFileSync(`${proc}/uid_map`, `0 ${idBase} ${idsPerContainer}`);
+    writeFileSync(`${proc}/gid_map`, `0 ${idBase} ${idsPerContainer}`);
+    return openSync(`${proc}/ns/user`, 'r');
   } finally {
-    helper.kill('SIGKILL');
+    closeFd(pipe.read);
+    closeFd(pipe.write);
   }
 }
 
