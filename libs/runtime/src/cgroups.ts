@@ -162,8 +162,10 @@ class CgroupTree implements Cgroups {
   }
 
   processes(path: string): number[] {
+    // crun puts a container's processes into every hierarchy; these two hold conmon's, and those that freeze.
     const pids = new Set<number>();
-    for (const root of this.#roots) collect(`${root}/${path}`, pids);
+    for (const root of new Set([this.#supervision[0], this.#freezer]))
+      if (root !== undefined) collect(`${root}/${path}`, pids);
     return [...pids];
   }
 

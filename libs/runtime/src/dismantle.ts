@@ -1,8 +1,6 @@
 import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
-import { CommandError, run } from './exec.ts';
 import { containerCgroup, tenantCgroup } from './host.ts';
 import type { Host } from './host.ts';
 import { removeInterface } from './network.ts';
@@ -18,7 +16,8 @@ export async function dismantle(host: Host, record: ContainerRecord): Promise<vo
   // Half-made: its conmon and crun are in no record and no cgroup of the container yet.
   if (record.phase === 'making') await killSupervisors(host.store.paths(record.id).dir);
   await host.cgroups.kill(cgroup);
-  await crunDelete(host, record.id);
+  // Nothing lives and its cgroup is ours to remove: of crun's own delete only the files are left to do.
+  rmSync(`${host.dirs.crun}/${record.id}`, { recursive: true, force: true });
   await host.cgroups.kill(cgroup);
   if (record.process) await untilEnded(record.process);
   if (record.conmon) {
@@ -27,8 +26,7 @@ export async function dismantle(host: Host, record: ContainerRecord): Promise<vo
       () => record.conmon && signal(record.conmon, constants.signals.SIGKILL),
     );
   }
-  const name = host.addresses.interfaceName(record.slot);
-  if (existsSync(`/sys/class/net/${name}`)) await removeInterface(name);
+  await removeInterface(host.addresses.interfaceName(record.slot));
   await removeCgroup(host, cgroup);
   rmSync(`${host.dirs.exits}/${record.id}`, { force: true });
   // conmon's link to the bundle.
@@ -45,17 +43,6 @@ async function untilEnded(
       throw new Error(`Process ${process.pid} has not ended within ${deadlineMs} ms.`);
     await delay(2);
   }
-}
-
-async function crunDelete(host: Host, id: string): Promise<void> {
-  if (!existsSync(`${host.dirs.crun}/${id}`)) return;
-  try {
-    await run('crun', [`--root=${host.dirs.crun}`, 'delete', '--force', id]);
-  } catch (error) {
-    if (!(error instanceof CommandError)) throw error;
-    // crun cannot read what it was killed in the middle of writing; its processes are gone (see above).
-  }
-  await rm(`${host.dirs.crun}/${id}`, { recursive: true, force: true });
 }
 
 async function removeCgroup(host: Host, path: string): Promise<void> {

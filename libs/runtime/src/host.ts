@@ -38,3 +38,6 @@ export const containerCgroup = (host: Host, of: { tenantId: string; id: string }
 
 /** Where conmon processes live: outside the agent's cgroup, so that stopping that one spares them. The dot keeps it apart from tenants. */
 export const conmonCgroup = (host: Host): string => `${host.cgroup}/.conmon`;
+
+/** What a container's first process waits on before it runs the command; gone once it was let go. */
+export const startFifo = (host: Host, id: string): string => `${host.dirs.crun}/${id}/exec.fifo`;

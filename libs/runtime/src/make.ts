@@ -11,7 +11,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { limitContainer, limitTenant } from './container-limits.ts';
-import { containerCgroup } from './host.ts';
+import { containerCgroup, startFifo } from './host.ts';
 import type { Host } from './host.ts';
 import { CreateError, spawnConmon } from './conmon.ts';
 import type { Conmon } from './conmon.ts';
@@ -50,12 +50,12 @@ export async function makeContainer(
   host: Host,
   spec: ContainerSpec,
   slot: { slot: number; usernsFd: number },
-  onWrite: (record: ContainerRecord) => void,
+  onChange: (record: ContainerRecord) => void,
   records: ReadonlyMap<string, ContainerRecord>,
 ): Promise<{ record: ContainerRecord; conmon: Conmon }> {
   const write = (record: ContainerRecord): void => {
     host.store.write(record);
-    onWrite(record);
+    onChange(record);
   };
   const args = commandOf(spec);
   const layers = host.images.layersOf(spec.image.repository, spec.image.digest);
@@ -95,8 +95,9 @@ export async function makeContainer(
     // The walls may have fallen while the container was being made; without them nothing starts.
     await host.firewall.ensure();
     await letGo(host, spec.id);
+    // Not written: that the FIFO is gone says it.
     const running: ContainerRecord = { ...made, phase: 'running' };
-    write(running);
+    onChange(running);
     return { record: running, conmon };
   } catch (error) {
     throw startError(host, args[0] ?? '', error);
@@ -118,7 +119,7 @@ function withUmask<T>(mask: number, work: () => T): T {
  * the FIFO that it waits on, which is then removed. Loading crun for that takes five milliseconds.
  */
 async function letGo(host: Host, id: string): Promise<void> {
-  const fifo = `${host.dirs.crun}/${id}/exec.fifo`;
+  const fifo = startFifo(host, id);
   try {
     // Without a reader this fails at once (ENXIO); another crun may wait in another way (ENOENT).
     const file = openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK);
@@ -127,7 +128,7 @@ async function letGo(host: Host, id: string): Promise<void> {
     } finally {
       closeSync(file);
     }
-    // While it is there crun says "created", and `reconcile` would undo what was not yet said to run.
+    // While it is there `reconcile` takes the container for one that never ran.
     unlinkSync(fifo);
   } catch {
     await run('crun', [`--root=${host.dirs.crun}`, 'start', id]);

@@ -1,4 +1,5 @@
-import { closeSync, openSync, readdirSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, writeFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { CommandError, run } from './exec.ts';
 import { inNetworkOf } from './host-thread.ts';
 import {
@@ -252,8 +253,22 @@ export function listInterfaces(addresses: Addresses): Map<number, string> {
   return found;
 }
 
-/** Removes an interface; succeeds when there is none. A process does it: deletion waits long for other CPUs. */
+/** How long an interface may take to go with its namespace, ms. */
+const vanishMs = 1000;
+
+/**
+ * Succeeds when there is none. The kernel removes it with the container's namespace, many together,
+ * which costs a fraction of removing one; only what does not go by itself is deleted.
+ */
 export async function removeInterface(name: string): Promise<void> {
+  const deadline = Date.now() + vanishMs;
+  for (let wait = 1; existsSync(`/sys/class/net/${name}`); wait = Math.min(wait * 2, 20)) {
+    if (Date.now() > deadline) return deleteInterface(name);
+    await delay(wait);
+  }
+}
+
+async function deleteInterface(name: string): Promise<void> {
   try {
     await run('ip', ['link', 'delete', 'dev', name]);
   } catch (error) {

@@ -2,12 +2,11 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { endChecks } from './check.ts';
 import { clearRun, deleteContainer, dismantle } from './dismantle.ts';
-import { run } from './exec.ts';
-import { conmonCgroup } from './host.ts';
+import { conmonCgroup, startFifo } from './host.ts';
 import type { Host } from './host.ts';
 import { enterBaseNamespace } from './host-thread.ts';
 import { listInterfaces, removeInterface } from './network.ts';
-import { isAlive, killSupervisors } from './processes.ts';
+import { killSupervisors } from './processes.ts';
 import type { ContainerRecord } from './state.ts';
 
 /** Directories, cgroup parents, firewall: what must be there before any container. */
@@ -66,15 +65,9 @@ async function decide(host: Host, record: ContainerRecord): Promise<ContainerRec
     case 'making':
     case 'removing':
       return null;
-    case 'starting': {
-      // Its network and limits were complete before its process was let go.
-      const went =
-        !rebooted &&
-        record.process !== null &&
-        isAlive(record.process) &&
-        (await crunSays(host, record.id)) === 'running';
-      return went ? { ...record, phase: 'running' } : null;
-    }
+    case 'starting':
+      if (existsSync(startFifo(host, record.id))) return null;
+      return decide(host, { ...record, phase: 'running' });
     case 'running': {
       if (!rebooted) return record;
       const exit = {
@@ -94,16 +87,6 @@ async function decide(host: Host, record: ContainerRecord): Promise<ContainerRec
     }
     case 'stopped':
       return record;
-  }
-}
-
-async function crunSays(host: Host, id: string): Promise<string | null> {
-  try {
-    const { stdout } = await run('crun', [`--root=${host.dirs.crun}`, 'state', id]);
-    return (JSON.parse(stdout) as { status: string }).status;
-  } catch {
-    // Its state is missing or half-written: it never ran.
-    return null;
   }
 }
 

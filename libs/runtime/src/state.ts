@@ -15,7 +15,7 @@ export const containerRecord = z.object({
   tenantId: z.string(),
   /**
    * making: its parts are being made; after a crash they are removed.
-   * starting: all parts exist, its process is being let go.
+   * starting: all parts exist, its process is being let go or runs: the FIFO that it waits on tells.
    * running: it ran when last looked at.
    * stopped: its process ended and its live parts are gone; files and logs remain.
    * removing: everything is being removed.
