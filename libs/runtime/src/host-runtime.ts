@@ -293,7 +293,7 @@ class HostRuntime implements ContainerRuntime {
     if (record?.process && record.phase === 'running' && graceSeconds > 0) {
       signal(record.process, stopSignalNumber(record.stopSignal));
       // Held still it could not act on the signal, nor end.
-      await this.#setFrozen(id, false);
+      await this.#setPaused(id, false);
       const deadline = Date.now() + graceSeconds * 1000;
       const grace = AbortSignal.timeout(graceSeconds * 1000);
       // Running again under another process: somebody started it anew, and stopping now means that one.
@@ -308,21 +308,20 @@ class HostRuntime implements ContainerRuntime {
   }
 
   pause(id: string): Promise<void> {
-    return this.#setFrozen(id, true);
+    return this.#setPaused(id, true);
   }
 
   resume(id: string): Promise<void> {
-    return this.#setFrozen(id, false);
+    return this.#setPaused(id, false);
   }
 
-  #setFrozen(id: string, frozen: boolean): Promise<void> {
+  #setPaused(id: string, paused: boolean): Promise<void> {
     return this.#locks.run(id, async () => {
       await this.#settle(id);
       const record = this.#records.get(id);
-      if (record?.phase !== 'running') return;
-      const cgroup = containerCgroup(this.#host, record);
-      if (this.#host.cgroups.isFrozen(cgroup) !== frozen || frozen)
-        await this.#host.cgroups.freeze(cgroup, frozen);
+      if (record?.phase !== 'running' || (!paused && !record.paused)) return;
+      if (record.paused !== paused) this.#keep({ ...record, paused });
+      await this.#host.cgroups.freeze(containerCgroup(this.#host, record), paused);
     });
   }
 
@@ -332,7 +331,7 @@ class HostRuntime implements ContainerRuntime {
       if (record?.phase !== 'running')
         return { outcome: 'not-run', exitCode: null, output: 'the container does not run' };
       // crun would wait in there until it is resumed.
-      if (this.#host.cgroups.isFrozen(containerCgroup(this.#host, record)))
+      if (record.paused)
         return { outcome: 'not-run', exitCode: null, output: 'the container is paused' };
       return runCheck(this.#host, record, command, timeoutMs);
     });
@@ -418,10 +417,7 @@ class HostRuntime implements ContainerRuntime {
       stopped: 'stopped',
       removing: 'stopped',
     } as const;
-    const held =
-      record.phase === 'running' &&
-      this.#host.cgroups.isFrozen(containerCgroup(this.#host, record));
-    const state = held ? 'paused' : states[record.phase];
+    const state = record.phase === 'running' && record.paused ? 'paused' : states[record.phase];
     return {
       id: record.id,
       tenantId: record.tenantId,
@@ -458,7 +454,7 @@ class HostRuntime implements ContainerRuntime {
     const exit = await readExit(this.#host, record);
     await dismantle(this.#host, record);
     await clearRun(this.#host, id);
-    this.#keep({ ...record, phase: 'stopped', process: null, conmon: null, exit });
+    this.#keep({ ...record, phase: 'stopped', paused: false, process: null, conmon: null, exit });
     this.#removeTenantIfEmpty(record.tenantId);
     for (const ended of this.#waiters.get(id) ?? []) ended(asExit(exit));
     this.#waiters.delete(id);

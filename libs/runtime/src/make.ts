@@ -64,6 +64,7 @@ export async function makeContainer(
     id: spec.id,
     tenantId: spec.tenantId,
     phase: 'making',
+    paused: false,
     slot: slot.slot,
     bootId: host.bootId,
     digest: spec.image.digest,

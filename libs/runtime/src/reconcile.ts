@@ -2,7 +2,7 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { endChecks } from './check.ts';
 import { clearRun, deleteContainer, dismantle } from './dismantle.ts';
-import { conmonCgroup, startFifo } from './host.ts';
+import { conmonCgroup, containerCgroup, startFifo } from './host.ts';
 import type { Host } from './host.ts';
 import { enterBaseNamespace } from './host-thread.ts';
 import { listInterfaces, removeInterface } from './network.ts';
@@ -69,7 +69,13 @@ async function decide(host: Host, record: ContainerRecord): Promise<ContainerRec
       if (existsSync(startFifo(host, record.id))) return null;
       return decide(host, { ...record, phase: 'running' });
     case 'running': {
-      if (!rebooted) return record;
+      if (!rebooted) {
+        // An agent that died in the middle of a pause or a kill left it otherwise than it is meant to be.
+        const cgroup = containerCgroup(host, record);
+        if (host.cgroups.isFrozen(cgroup) !== record.paused)
+          await host.cgroups.freeze(cgroup, record.paused);
+        return record;
+      }
       const exit = {
         ...{ exitCode: null, signal: null, oomKilled: false, diskFull: false },
         at: new Date().toISOString(),

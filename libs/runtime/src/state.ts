@@ -21,6 +21,8 @@ export const containerRecord = z.object({
    * removing: everything is being removed.
    */
   phase: z.enum(['making', 'starting', 'running', 'stopped', 'removing']),
+  /** To be held still while it runs. The freezer alone cannot say so: kills use it too, and an agent may die in one. */
+  paused: z.boolean().default(false),
   slot: z.number().int(),
   /** Boot that the process belongs to: after another one nothing of it lives. */
   bootId: z.string(),
