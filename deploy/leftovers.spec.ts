@@ -1,5 +1,18 @@
-import { describe as suite, expect, test } from 'vitest';
-import { describe, difference, isEmpty, type Inventory } from './leftovers.ts';
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { describe as suite, expect, onTestFinished, test } from 'vitest';
+import {
+  describe,
+  difference,
+  findLeftovers,
+  isEmpty,
+  takeInventory,
+  type Inventory,
+} from './leftovers.ts';
+import { makeSettings } from './settings.ts';
+import { sweep } from './sweep.ts';
+
+const execute = promisify(execFile);
 
 const nothing: Inventory = {
   processes: [],
@@ -8,6 +21,7 @@ const nothing: Inventory = {
   cgroups: [],
   interfaces: [],
   nftTables: [],
+  policyRules: [],
   loopDevices: [],
 };
 
@@ -38,4 +52,47 @@ suite('difference', () => {
       difference({ ...nothing, mounts: ['/a'] }, { ...nothing, mounts: ['/a', '/a'] }).mounts,
     ).toEqual(['/a']);
   });
+});
+
+test("policy rules of the platform's network are swept away, those of others stay", async () => {
+  const network = '10.247.0.0/16';
+  const mark = ['fwmark', '0x02000000/0x02000000'];
+  const living = ['lookup', 'main', 'suppress_prefixlength', '0'];
+  // As libs/runtime/src/firewall.ts writes them.
+  const ours = [
+    ['pref', '31000', 'iif', 'lo', 'to', network, ...living],
+    ['pref', '31001', ...mark, 'to', network, ...living],
+    ['pref', '31002', 'to', network, 'prohibit'],
+    ['pref', '31003', ...mark, 'from', network, 'lookup', 'main'],
+    ['pref', '31004', 'from', network, 'prohibit'],
+  ];
+  const foreign = [
+    // Another platform's network, a rule of the operator's, and part of the network.
+    ['pref', '31002', 'to', '10.246.0.0/16', 'prohibit'],
+    ['pref', '30999', 'to', network, 'lookup', 'main'],
+    ['pref', '31004', 'from', '10.247.0.0/24', 'lookup', 'main'],
+  ];
+  onTestFinished(async () => {
+    for (const rule of [...ours, ...foreign])
+      await execute('ip', ['rule', 'delete', ...rule]).catch(() => undefined);
+  });
+  const settings = makeSettings({
+    root: '/srv/clone',
+    stateDir: '/tmp/bulkhead-leftovers-spec',
+    node: { network, cgroup: 'bhleftspec', nftTable: 'bhleftspec', vethPrefix: 'bhls' },
+  });
+  const rulesNow = async () =>
+    (await takeInventory()).policyRules.filter((rule) => /10\.24[67]\./.test(rule));
+
+  for (const rule of foreign) await execute('ip', ['rule', 'add', ...rule]);
+  const before = await rulesNow();
+  expect(before).toHaveLength(foreign.length);
+  for (const rule of ours) await execute('ip', ['rule', 'add', ...rule]);
+
+  const found = await findLeftovers(settings);
+  expect(found.policyRules.map((rule) => rule.split(' ')[1])).toEqual(ours.map(([, at]) => at));
+  expect(isEmpty(found)).toBe(false);
+  await sweep(found);
+  expect((await findLeftovers(settings)).policyRules).toEqual([]);
+  expect(await rulesNow()).toEqual(before);
 });

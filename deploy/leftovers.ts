@@ -17,6 +17,8 @@ export interface Inventory {
   cgroups: string[];
   interfaces: string[];
   nftTables: string[];
+  /** As `ip rule` takes them: `pref 31002 from all to 10.201.0.0/16 prohibit`. */
+  policyRules: string[];
   loopDevices: { device: string; file: string }[];
 }
 
@@ -32,6 +34,7 @@ export function describe(inventory: Inventory): string[] {
     ...inventory.cgroups.map((dir) => `cgroup ${dir}`),
     ...inventory.interfaces.map((name) => `interface ${name}`),
     ...inventory.nftTables.map((table) => `nftables table ${table}`),
+    ...inventory.policyRules.map((rule) => `policy rule ${rule}`),
     ...inventory.loopDevices.map(({ device, file }) => `loop device ${device} on ${file}`),
   ];
 }
@@ -57,6 +60,9 @@ export async function findLeftovers(settings: PlatformSettings): Promise<Invento
     nftTables: (await allTables()).filter(
       (table) => mine.nftTable && table.split(' ')[1] === node.nftTable,
     ),
+    policyRules: (await allPolicyRules()).filter(
+      (rule) => mine.network && isPolicyRuleOf(node.network, rule),
+    ),
     loopDevices: (await allLoops()).filter(({ file }) => below(file)),
   };
 }
@@ -71,6 +77,7 @@ async function namesThatAreOurs(settings: PlatformSettings) {
     cgroup: !taken.includes('AGENT_CGROUP'),
     nftTable: !taken.includes('AGENT_NFT_TABLE'),
     vethPrefix: !taken.includes('AGENT_VETH_PREFIX'),
+    network: !taken.includes('AGENT_NETWORK'),
   };
 }
 
@@ -107,6 +114,7 @@ export async function takeInventory(): Promise<Inventory> {
     cgroups: await allCgroups(),
     interfaces: await allInterfaces(),
     nftTables: await allTables(),
+    policyRules: await allPolicyRules(),
     loopDevices: await allLoops(),
   };
 }
@@ -131,6 +139,7 @@ export function difference(before: Inventory, after: Inventory): Inventory {
     cgroups: without(after.cgroups, before.cgroups),
     interfaces: without(after.interfaces, before.interfaces),
     nftTables: without(after.nftTables, before.nftTables),
+    policyRules: without(after.policyRules, before.policyRules),
     loopDevices: without(after.loopDevices, before.loopDevices),
   };
 }
@@ -232,6 +241,28 @@ async function allTables(): Promise<string[]> {
     .split('\n')
     .filter((line) => line.startsWith('table '))
     .map((line) => line.slice('table '.length).trim());
+}
+
+async function allPolicyRules(): Promise<string[]> {
+  const { stdout } = await execute('ip', ['-4', 'rule'], { timeout: 10_000 }).catch(() => ({
+    stdout: '',
+  }));
+  return stdout
+    .split('\n')
+    .map((line) => /^(\d+):\s+(\S.*)$/.exec(line.trim()))
+    .filter((match) => match !== null)
+    .map(([, priority = '', rest = '']) => `pref ${priority} ${rest.replaceAll(/\s+/g, ' ')}`);
+}
+
+/**
+ * The agent's five rules: into the container network at 31000 to 31002, out of it at 31003 and
+ * 31004. Platforms have the same priorities, so the network tells whose a rule is.
+ */
+function isPolicyRuleOf(network: string, rule: string): boolean {
+  const [, priority, from, to] = /^pref (\d+) from (\S+)(?: to (\S+))?/.exec(rule) ?? [];
+  return ['31000', '31001', '31002'].includes(priority ?? '')
+    ? from === 'all' && to === network
+    : ['31003', '31004'].includes(priority ?? '') && from === network && to === undefined;
 }
 
 async function allLoops(): Promise<Inventory['loopDevices']> {

@@ -60,7 +60,7 @@ export async function stopPlatform(options: StopOptions): Promise<void> {
   await rm(paths.service, { recursive: true, force: true });
   await rm(paths.run, { recursive: true, force: true });
   say(
-    '  Nothing is left: no process, mount, namespace, cgroup, interface, nftables table or loop device.',
+    '  Nothing is left: no process, mount, namespace, cgroup, interface, nftables table, policy rule or loop device.',
   );
   if (options.purge === true) {
     await step(`Deleting ${stateDir}`, () => rm(stateDir, { recursive: true, force: true }));

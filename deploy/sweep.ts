@@ -19,6 +19,8 @@ export async function sweep(found: Inventory): Promise<void> {
   for (const name of found.interfaces) await attempt('ip', ['link', 'delete', name]);
   for (const table of found.nftTables)
     await attempt('nft', ['delete', 'table', ...table.split(' ')]);
+  // Behind everything that they keep from being forwarded.
+  for (const rule of found.policyRules) await attempt('ip', ['rule', 'delete', ...rule.split(' ')]);
   // Deepest first; a cgroup whose processes are not gone yet is found again by the next look.
   for (const dir of found.cgroups.toReversed()) await rmdir(dir).catch(() => undefined);
 }
