@@ -1,6 +1,6 @@
-/** Puts into words, for the tenant, why an instance does not run. */
+/** Puts into words, for the tenant, why an instance does not run (yet). */
 import { assertNever, type InstanceExit, type RunningSpec } from '@bulkhead/protocol';
-import { RuntimeError, type ContainerExit } from '@bulkhead/runtime';
+import { RuntimeError, type ContainerExit, type PullProgress } from '@bulkhead/runtime';
 
 /** How a process that ended by itself ended. */
 export function describeExit(
@@ -57,16 +57,13 @@ export interface StartFailure {
   exit: InstanceExit;
   /** Trying again soon does not help, somebody must change something. */
   hopeless: boolean;
-  /** The image could not be had. */
-  isImage: boolean;
 }
 
 export function describeStartFailure(error: unknown, now: Date): StartFailure {
   const { reason, hopeless, message } = classify(error);
   const at = now.toISOString();
   const exit = { reason, exitCode: null, signal: null, message, lastLines: [], at };
-  const isImage = error instanceof RuntimeError && error.reason.startsWith('image-');
-  return { exit, hopeless, isImage };
+  return { exit, hopeless };
 }
 
 function classify(error: unknown): {
@@ -85,9 +82,13 @@ function classify(error: unknown): {
   switch (error.reason) {
     case 'image-not-found':
     case 'image-unauthorised':
-      return { reason: 'image-not-found', hopeless: true, message };
+    case 'image-wrong-platform':
+      return { reason: error.reason, hopeless: true, message };
+    case 'image-corrupt':
+    case 'image-no-space':
+    case 'registry-unreachable':
     case 'image-pull-failed':
-      return { reason: 'image-pull-failed', hopeless: false, message };
+      return { reason: error.reason, hopeless: false, message };
     case 'no-command':
     case 'command-not-found':
       return { reason: 'start-failed', hopeless: true, message };
@@ -104,4 +105,14 @@ function classify(error: unknown): {
 /** The config in a specification cannot be opened on this node. */
 export class SealedEnvError extends Error {
   override readonly name = 'SealedEnvError';
+}
+
+/** "pulling 3 of 7 layers, 41 of 120 MB". */
+export function describePull(progress: PullProgress): string {
+  const { layersDone, layersTotal, bytesDone, bytesTotal } = progress;
+  const megabytes = (bytes: number) => Math.round(bytes / 1_000_000);
+  const size = megabytes(bytesTotal);
+  // The last bytes are here long before the last layer is unpacked.
+  if (bytesDone >= bytesTotal) return `unpacking ${layersTotal} layers, ${size} MB`;
+  return `pulling ${layersDone} of ${layersTotal} layers, ${megabytes(bytesDone)} of ${size} MB`;
 }

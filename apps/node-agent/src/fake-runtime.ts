@@ -6,6 +6,8 @@ import type {
   ContainerRuntime,
   ContainerSpec,
   ContainerStatus,
+  HostUsage,
+  PullProgress,
   RuntimeError,
 } from '@bulkhead/runtime';
 
@@ -33,6 +35,8 @@ export class FakeRuntime implements ContainerRuntime {
     check: 0,
   };
   readonly images = new Set<string>();
+  /** What each pull tells on its way. */
+  pullSteps: PullProgress[] = [];
   /** Digest -> why it cannot be pulled. */
   readonly brokenImages = new Map<string, RuntimeError>();
   /** Instance -> why it cannot be started. */
@@ -49,8 +53,13 @@ export class FakeRuntime implements ContainerRuntime {
 
   async reconcile(): Promise<void> {}
 
-  async ensureImage({ digest }: { digest: string }): Promise<void> {
+  async ensureImage(
+    { digest }: { digest: string },
+    onProgress?: (progress: PullProgress | null) => void,
+  ): Promise<void> {
     this.calls.ensureImage += 1;
+    if (!this.images.has(digest)) onProgress?.(null);
+    for (const progress of this.pullSteps) onProgress?.(progress);
     const broken = this.brokenImages.get(digest);
     if (broken !== undefined) throw broken;
     this.images.add(digest);
@@ -185,6 +194,13 @@ export class FakeRuntime implements ContainerRuntime {
       conmon: '2.1.6',
       diskLimit: 'none',
       diskPoolMiB: null,
+    };
+  }
+
+  async usage(): Promise<HostUsage> {
+    return {
+      images: { count: this.images.size, bytes: 0, disk: { size: 0, used: 0 } },
+      slots: { used: this.containers.size, total: 100 },
     };
   }
 

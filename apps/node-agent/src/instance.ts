@@ -8,6 +8,8 @@ export interface Instance {
   readonly id: string;
   memory: InstanceMemory;
   activity: Activity;
+  /** How far the pull is, for people. */
+  progress: string | null;
   /** Watches the health of the run `key`. */
   prober: { key: string; prober: Prober } | null;
   /** Waits for the end of the container. */
@@ -22,6 +24,7 @@ export function newInstance(id: string, memory: InstanceMemory | undefined): Ins
     id,
     memory: memory ?? freshMemory,
     activity: null,
+    progress: null,
     prober: null,
     exitWatch: null,
     wake: null,

@@ -33,6 +33,15 @@ async function makeRuntime(settings: Settings): Promise<ContainerRuntime> {
       : { diskPoolMiB: settings.AGENT_DISK_POOL_MIB }),
     insecureRegistries: [settings.REGISTRY_HOST],
     registryAuthFile: join(settings.NODE_DIR, 'registry-auth.json'),
+    pullDeadlineMs: settings.AGENT_PULL_SECONDS * 1000,
+    imageWaterMarks: {
+      highPercent: settings.AGENT_IMAGES_HIGH_PERCENT,
+      lowPercent: settings.AGENT_IMAGES_LOW_PERCENT,
+      maxBytes:
+        settings.AGENT_IMAGES_MAX_MIB === undefined
+          ? null
+          : settings.AGENT_IMAGES_MAX_MIB * 1024 * 1024,
+    },
   });
 }
 

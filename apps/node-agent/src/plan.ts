@@ -97,13 +97,17 @@ export type Activity = 'pulling' | 'starting' | 'restarting' | null;
 /** What the control plane is told of an instance; `seq` and `at` are added when it is sent. */
 export type ReportContent = Omit<InstanceReport, 'v' | 'seq' | 'at'>;
 
-export function describe(view: InstanceView, activity: Activity): ReportContent {
+export function describe(
+  view: InstanceView,
+  activity: Activity,
+  progress: string | null = null,
+): ReportContent {
   const { desired, actual, memory } = view;
   const port = desired.desired === 'running' ? desired.port : null;
   return {
     instance: desired.instance,
     generation: desired.generation,
-    ...describeState(view, activity),
+    ...describeState(view, activity, progress),
     address: actual?.state === 'running' && port !== null ? { host: actual.address, port } : null,
     restarts: memory.restarts,
     exit: memory.exit,
@@ -113,6 +117,7 @@ export function describe(view: InstanceView, activity: Activity): ReportContent 
 function describeState(
   { desired, actual, memory, health }: InstanceView,
   activity: Activity,
+  progress: string | null,
 ): Pick<ReportContent, 'state' | 'message'> {
   if (desired.desired === 'gone') {
     const gone = memory.removed && actual === null;
@@ -120,6 +125,7 @@ function describeState(
   }
   // Not `stopping`: that is for what does not come back.
   if (activity === 'restarting') return { state: 'unready', message: health.message };
+  if (activity === 'pulling') return { state: 'pulling', message: progress };
   if (activity !== null) return { state: activity, message: null };
   if (actual?.state === 'running') {
     switch (health.phase) {

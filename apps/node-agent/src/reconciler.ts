@@ -18,6 +18,7 @@ import type { DesiredStore } from './desired-store.ts';
 import {
   describeExit,
   describeHealthStop,
+  describePull,
   describeStartFailure,
   describeVanished,
 } from './exits.ts';
@@ -35,7 +36,6 @@ import { KeyedQueue, Semaphore } from './work-queue.ts';
 
 /** Starts and removals at once: each keeps a core busy for some milliseconds. */
 const workAtOnce = 8;
-const pullsAtOnce = 4;
 /** More steps than any way to rest has; more means that two rules disagree. */
 const mostSteps = 20;
 /** After an unexpected failure of a step, ms. */
@@ -62,9 +62,6 @@ export class Reconciler {
   readonly #queue: KeyedQueue;
   readonly #caretaker: Caretaker;
   readonly #work = new Semaphore(workAtOnce);
-  readonly #pulls = new Semaphore(pullsAtOnce);
-  /** Digests known to be here, so that only a real pull is reported as one. */
-  readonly #images = new Set<string>();
   #stopped = false;
 
   constructor(options: ReconcilerOptions) {
@@ -83,7 +80,6 @@ export class Reconciler {
         this.#o.log.warn({ instance: id, err: error }, 'the memory of an instance is unreadable'),
     );
     for (const [id, found] of memories) this.#instances.set(id, newInstance(id, found));
-    for (const digest of await this.#o.runtime.listImages()) this.#images.add(digest);
   }
 
   /** Something about this instance may have changed. */
@@ -229,7 +225,6 @@ export class Reconciler {
       const now = new Date();
       metrics.starts.inc({ outcome: 'failed' });
       const failure = describeStartFailure(error, now);
-      if (failure.isImage) this.#images.delete(desired.image.digest);
       this.#o.log.warn({ instance: instance.id, err: error }, 'an instance could not be started');
       logs.say(desired.instance, `could not be started: ${failure.exit.message}`);
       const after = memory.onStartFailed(instance.memory, failure, now.getTime(), policy);
@@ -259,13 +254,13 @@ export class Reconciler {
 
   async #ensureImage(instance: Instance, desired: RunningSpec): Promise<void> {
     const { digest, repository } = desired.image;
-    const ensure = () => this.#o.runtime.ensureImage({ repository, digest });
-    if (this.#images.has(digest)) {
-      await ensure();
-    } else {
-      this.#during(instance, desired, 'pulling');
-      await this.#pulls.run(ensure);
-      this.#images.add(digest);
+    try {
+      await this.#o.runtime.ensureImage({ repository, digest }, (progress) => {
+        instance.progress = progress && describePull(progress);
+        this.#during(instance, desired, 'pulling');
+      });
+    } finally {
+      instance.progress = null;
     }
   }
 
@@ -361,7 +356,7 @@ export class Reconciler {
       fingerprint: null,
       limits: null,
     };
-    this.#o.reporter.report(describe(view, instance.activity));
+    this.#o.reporter.report(describe(view, instance.activity, instance.progress));
   }
 
   /** What cannot be written is still known: a full disk must not keep anything from being stopped. */

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 
 const port = z.coerce.number().int().min(1).max(65_535);
+const percent = z.coerce.number().min(1).max(100);
 const optionalNumber = z.coerce.number().int().positive().optional();
 
 /** What the agent is told from outside; everything secret lies in files under NODE_DIR. */
@@ -23,6 +24,13 @@ const settingsSchema = z.object({
   AGENT_DISK_MIB: optionalNumber,
   /** Size of the pool that the containers' writable layers are in; half of the free space when not given. 0: none, and no limits. */
   AGENT_DISK_POOL_MIB: z.coerce.number().int().min(0).optional(),
+  /** Share of the images' file system in use, in percent: unused images are removed from HIGH on until LOW. */
+  AGENT_IMAGES_HIGH_PERCENT: percent.default(85),
+  AGENT_IMAGES_LOW_PERCENT: percent.default(75),
+  /** Unpacked images together, MiB, whatever the file system has. */
+  AGENT_IMAGES_MAX_MIB: optionalNumber,
+  /** The whole time that a pull may take. */
+  AGENT_PULL_SECONDS: z.coerce.number().int().min(1).max(86_400).default(600),
   LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
 });
 export type Settings = z.infer<typeof settingsSchema>;

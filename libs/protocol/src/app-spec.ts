@@ -134,6 +134,11 @@ export type ImageConfig = z.infer<typeof imageConfig>;
 /** Why a deployment did not succeed; `message` is for people, `code` for scripts. */
 export const deploymentFailureCodes = [
   'IMAGE_NOT_FOUND',
+  'IMAGE_UNAUTHORISED',
+  'IMAGE_WRONG_PLATFORM',
+  'IMAGE_CORRUPT',
+  'IMAGE_NO_SPACE',
+  'REGISTRY_UNREACHABLE',
   'IMAGE_PULL_FAILED',
   'CRASHED',
   'OUT_OF_MEMORY',

@@ -85,6 +85,12 @@ export const instanceExit = z.object({
     'health',
     'start-failed',
     'image-not-found',
+    'image-unauthorised',
+    'image-wrong-platform',
+    'image-corrupt',
+    /** The node's disk is full. */
+    'image-no-space',
+    'registry-unreachable',
     'image-pull-failed',
   ]),
   exitCode: z.number().int().nullable(),

@@ -10,6 +10,8 @@ export interface RunOptions {
   input?: string;
   env?: Readonly<Record<string, string>>;
   cwd?: string;
+  /** Kills the program. */
+  signal?: AbortSignal;
 }
 
 export interface RunResult {
@@ -89,6 +91,9 @@ export function run(
       timedOut = true;
       child.kill('SIGKILL');
     }, deadlineMs);
+    const kill = (): void => void child.kill('SIGKILL');
+    if (options.signal?.aborted) kill();
+    options.signal?.addEventListener('abort', kill, { once: true });
     child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       if (stdout.length < maxOutput) stdout += text;
     });
@@ -107,6 +112,7 @@ export function run(
     });
     child.on('close', (code, signal) => {
       clearTimeout(deadline);
+      options.signal?.removeEventListener('abort', kill);
       if (code === 0) return resolve({ stdout, stderr });
       const what = timedOut
         ? `did not end within ${deadlineMs} ms`

@@ -209,7 +209,7 @@ describe('images', () => {
   it('says when the registry cannot be reached, without paths of the host', async () => {
     const wanted = runtime.ensureImage({ repository: '127.0.0.1:9/a/b', digest: image.digest });
     const error = (await wanted.catch((e: unknown) => e)) as Error;
-    expect(error).toMatchObject({ reason: 'image-pull-failed' });
+    expect(error).toMatchObject({ reason: 'registry-unreachable' });
     expect(error.message).not.toContain(options.stateDir);
   });
 

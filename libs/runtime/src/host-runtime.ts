@@ -35,6 +35,8 @@ import type {
   ContainerRuntime,
   ContainerSpec,
   ContainerStatus,
+  HostUsage,
+  PullProgress,
   RuntimeOptions,
 } from './runtime.ts';
 import { ContainerStore } from './state.ts';
@@ -89,7 +91,12 @@ class HostRuntime implements ContainerRuntime {
         network: options.network,
         vethPrefix: options.vethPrefix,
       }),
-      images: new Images({ dir: `${stateDir}/images`, ...options }),
+      images: new Images({
+        ...options,
+        dir: `${stateDir}/images`,
+        ...(options.imageWaterMarks && { waterMarks: options.imageWaterMarks }),
+        inUse: () => [...this.#records.values()].map((record) => record.digest),
+      }),
       store: new ContainerStore(`${stateDir}/containers`, layersDir),
       openLayers: async () => {
         const { diskPoolMiB: poolMiB } = options;
@@ -125,6 +132,8 @@ class HostRuntime implements ContainerRuntime {
       this.#records.set(record.id, record);
     await Promise.all([...this.#records.keys()].map((id) => this.#settleIfEnded(id)));
     for (const record of this.#records.values()) this.#adoptConmon(record);
+    // Only now is it known what is in use.
+    this.#host.images.watch();
     this.#host.slots.fill();
     this.#watch();
     this.#reconciled = true;
@@ -153,8 +162,11 @@ class HostRuntime implements ContainerRuntime {
     return turn;
   }
 
-  ensureImage(image: { repository: string; digest: string }): Promise<void> {
-    return this.#host.images.ensure(image.repository, image.digest);
+  ensureImage(
+    image: { repository: string; digest: string },
+    onProgress?: (progress: PullProgress | null) => void,
+  ): Promise<void> {
+    return this.#host.images.ensure(image.repository, image.digest, onProgress);
   }
 
   listImages(): Promise<string[]> {
@@ -389,6 +401,13 @@ class HostRuntime implements ContainerRuntime {
     };
   }
 
+  async usage(): Promise<HostUsage> {
+    return {
+      images: await this.#host.images.usage(),
+      slots: { used: this.#records.size, total: this.#host.addresses.last },
+    };
+  }
+
   async destroy(): Promise<void> {
     // Finds what earlier processes left, too.
     await this.reconcile();
@@ -399,6 +418,7 @@ class HostRuntime implements ContainerRuntime {
     );
     this.#exitWatcher?.close();
     this.#exitWatcher = null;
+    await this.#host.images.close();
     await clearHost(this.#host);
     this.#reconciled = false;
     releaseStateDir(this.#options.stateDir);

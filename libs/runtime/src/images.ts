@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import {
   existsSync,
   mkdirSync,
@@ -12,15 +11,24 @@ import {
 } from 'node:fs';
 import { sha256Digest } from '@bulkhead/protocol';
 import { z } from 'zod';
-import { CommandError, run } from './exec.ts';
-import { inPrivateMounts } from './host-thread.ts';
+import { ImageStorage, parseJson } from './image-storage.ts';
+import type { ImageSource } from './image-storage.ts';
+import { bytesToFree, planImageRemoval } from './plan-image-removal.ts';
+import type { RemovalCandidate } from './plan-image-removal.ts';
+import { copyImage, roomFor } from './image-pull.ts';
+import { platform, pullError } from './pull-errors.ts';
 import { RuntimeError } from './runtime.ts';
+import type { HostUsage, PullProgress, RuntimeEvent, WaterMarks } from './runtime.ts';
 
 /**
- * Images of this host: pulled by digest with skopeo into a containers/storage of our own, whose
- * layer directories containers share. Nothing of the machine's global container settings is read
- * or changed. An image counts as present for a repository only after a pull from that repository
- * went through, so that knowing another tenant's digest opens nothing.
+ * Images of this host: pulled by digest, kept while something runs from them, and removed when the
+ * disk fills up. Containers share their layers. An image counts as present for a repository only
+ * after a pull from that repository went through, so that knowing another tenant's digest opens
+ * nothing.
+ *
+ * Pulls and removals go on at the same time. skopeo's locks keep the storage whole; a pull whose
+ * layers were removed under it is tried again. What a record promises is kept by two rules: an image
+ * loses its records before its layers go, and no record is written while a removal runs.
  */
 const imageRecord = z.object({
   v: z.literal(1),
@@ -31,37 +39,61 @@ const imageRecord = z.object({
 });
 type ImageRecord = z.infer<typeof imageRecord>;
 
-const storageLayers = z.array(
-  z.object({ id: z.string().regex(/^[0-9a-f]{64}$/), parent: z.string().optional() }),
-);
-const storageImages = z.array(
-  z.object({
-    id: z.string().regex(/^[0-9a-f]{64}$/),
-    layer: z.string().optional(),
-    names: z.array(z.string()).nullish(),
-  }),
-);
-
 const repositoryName = /^[A-Za-z0-9][A-Za-z0-9.:_/-]*$/;
-const pullDeadlineMs = 10 * 60_000;
 const pullsAtOnce = 3;
+/** How often the disk is looked at. */
+const lookEveryMs = 60_000;
+/** An image that was asked for is not removed for so long, even if no container of it is there yet. */
+const leaseMs = 15 * 60_000;
 
 export interface ImageOptions {
   dir: string;
   insecureRegistries: readonly string[];
   registryAuthFile: string;
+  pullDeadlineMs?: number;
+  waterMarks?: Partial<WaterMarks>;
+  /** Digests that containers of this host were made from, running or not. */
+  inUse: () => Iterable<string>;
+  onEvent?: (event: RuntimeEvent) => void;
+  onProblem?: (what: string, error: unknown) => void;
+}
+
+type ProgressListener = (progress: PullProgress | null) => void;
+interface Pull {
+  digest: string;
+  done: Promise<void>;
+  listeners: Set<ProgressListener>;
+  latest: PullProgress | null;
 }
 
 export class Images {
   readonly #dir: string;
   readonly #options: ImageOptions;
-  readonly #pulls = new Map<string, Promise<void>>();
+  readonly #storage: ImageStorage;
+  readonly #marks: WaterMarks;
+  readonly #deadlineMs: number;
+  readonly #pulls = new Map<string, Pull>();
+  /** Digest -> until when it is kept for who asked for it, ms since 1970. */
+  readonly #leases = new Map<string, number>();
   #running = 0;
   readonly #waiting: (() => void)[] = [];
+  /** The collection under way; there is one at a time. */
+  #collecting: Promise<number> | null = null;
+  #removing: Promise<void> | null = null;
+  #removals = 0;
+  #timer: NodeJS.Timeout | null = null;
 
   constructor(options: ImageOptions) {
     this.#dir = options.dir;
     this.#options = options;
+    this.#storage = new ImageStorage(options.dir);
+    this.#deadlineMs = options.pullDeadlineMs ?? 10 * 60_000;
+    const { highPercent = 85, lowPercent = 75, maxBytes = null } = options.waterMarks ?? {};
+    if (!(lowPercent > 0 && lowPercent <= highPercent && highPercent <= 100))
+      throw new Error(
+        `Water marks of the images' disk: ${lowPercent} % and ${highPercent} %; give 0 < low <= high <= 100.`,
+      );
+    this.#marks = { highPercent, lowPercent, maxBytes };
   }
 
   /** What holds the layers. */
@@ -69,42 +101,57 @@ export class Images {
     return this.#dir;
   }
 
-  /** Makes directories and settings. */
-  prepare(): void {
-    for (const name of ['storage', 'run', 'records', 'tmp', 'settings', 'settings/registries.d'])
-      mkdirSync(`${this.#dir}/${name}`, { recursive: true, mode: 0o711 });
-    writeFileSync(
-      `${this.#dir}/settings/storage.conf`,
-      `[storage]\ndriver = "overlay"\nrunroot = "${this.#dir}/run"\ngraphroot = "${this.#dir}/storage"\n`,
-    );
-    // What a killed pull left.
-    for (const name of readdirSync(`${this.#dir}/tmp`))
-      rmSync(`${this.#dir}/tmp/${name}`, { recursive: true, force: true });
-    // Signatures are not ours to judge yet: the digest that the API resolved is what binds us.
-    writeFileSync(
-      `${this.#dir}/settings/policy.json`,
-      '{"default":[{"type":"insecureAcceptAnything"}]}\n',
-    );
-    writeFileSync(`${this.#dir}/settings/registries.conf`, '');
+  /** Makes directories and settings and removes what killed pulls left. */
+  async prepare(): Promise<void> {
+    mkdirSync(`${this.#dir}/records`, { recursive: true, mode: 0o711 });
+    await this.#storage.prepare();
   }
 
-  /** Pulls unless present; one pull per image however many ask. Throws RuntimeError `image-*`. */
-  async ensure(repository: string, digest: string): Promise<void> {
+  /** From now on the disk is looked at and unused images go. Not before it is known what is in use. */
+  watch(): void {
+    this.#timer ??= setInterval(() => this.#collectInBackground(), lookEveryMs).unref();
+    this.#collectInBackground();
+  }
+
+  async close(): Promise<void> {
+    if (this.#timer) clearInterval(this.#timer);
+    this.#timer = null;
+    await this.#collecting?.catch(() => undefined);
+  }
+
+  /**
+   * Pulls unless present; one pull per image however many ask. `onProgress` is called only when it is
+   * pulled: with null at first, then about once a second. Throws RuntimeError `image-*`.
+   */
+  async ensure(repository: string, digest: string, onProgress?: ProgressListener): Promise<void> {
     if (!repositoryName.test(repository) || !sha256Digest.safeParse(digest).success)
       throw new RuntimeError(
         'image-not-found',
         `"${repository}@${digest}" is not an image's name with a sha256 digest.`,
       );
-    const record = this.#find(digest);
-    if (record?.repositories.includes(repository)) return;
+    this.#leases.set(digest, Date.now() + leaseMs);
+    if (this.#find(digest)?.repositories.includes(repository)) return;
     const key = `${repository}@${digest}`;
     let pull = this.#pulls.get(key);
     if (!pull) {
-      pull = this.#queued(() => this.#pull(repository, digest)).finally(() =>
-        this.#pulls.delete(key),
-      );
+      pull = this.#begin(repository, digest);
       this.#pulls.set(key, pull);
     }
+    if (onProgress) {
+      pull.listeners.add(onProgress);
+      onProgress(pull.latest);
+    }
+    await pull.done;
+    this.#leases.set(digest, Date.now() + leaseMs);
+  }
+
+  #begin(repository: string, digest: string): Pull {
+    const listeners = new Set<ProgressListener>();
+    const pull: Pull = { digest, listeners, latest: null, done: Promise.resolve() };
+    pull.done = this.#queued(() => this.#pull(repository, digest, pull)).finally(() => {
+      this.#pulls.delete(`${repository}@${digest}`);
+      this.#collectInBackground();
+    });
     return pull;
   }
 
@@ -123,116 +170,196 @@ export class Images {
 
   /** Digests present, most recently used first. */
   list(): string[] {
-    const records = `${this.#dir}/records`;
-    if (!existsSync(records)) return [];
-    return readdirSync(records)
-      .filter((name) => /^[0-9a-f]{64}\.json$/.test(name))
-      .map((name) => ({
-        digest: `sha256:${name.slice(0, 64)}`,
-        used: statSync(`${records}/${name}`).mtimeMs,
-      }))
-      .sort((a, b) => b.used - a.used)
-      .map(({ digest }) => digest);
+    return [...this.#used()].sort(([, a], [, b]) => b - a).map(([digest]) => digest);
+  }
+
+  async usage(): Promise<HostUsage['images']> {
+    const layers = this.#storage.layers();
+    return {
+      count: this.#used().size,
+      bytes: layers.reduce((sum, layer) => sum + layer.bytes, 0),
+      disk: await this.#storage.disk(),
+    };
+  }
+
+  /** Removes what nobody uses while the disk is fuller than it may be, and at least `atLeast` bytes; returns the bytes freed. */
+  async collect(atLeast = 0): Promise<number> {
+    while (this.#collecting) await this.#collecting.catch(() => undefined);
+    this.#collecting = this.#collect(atLeast).finally(() => (this.#collecting = null));
+    return this.#collecting;
+  }
+
+  #collectInBackground(): void {
+    if (!this.#timer) return;
+    this.collect().catch((error: unknown) =>
+      this.#options.onProblem?.('removing unused images', error),
+    );
+  }
+
+  async #collect(atLeast: number): Promise<number> {
+    if (!existsSync(`${this.#dir}/storage`)) return 0;
+    for (const [digest, until] of this.#leases) if (until < Date.now()) this.#leases.delete(digest);
+    // What failed pulls left. It changes the index at once, so that none can start in between.
+    if (this.#running === 0) await this.#storage.removeRemains();
+    const disk = await this.#storage.disk();
+    const images = this.#candidates();
+    const layers = new Map(this.#storage.layers().map((layer) => [layer.id, layer.bytes]));
+    const stored = [...layers.values()].reduce((sum, bytes) => sum + bytes, 0);
+    const strays = images.filter((image) => !image.inUse && image.usedAt === 0).map(({ id }) => id);
+    const wanted = Math.max(atLeast, bytesToFree(disk, stored, this.#marks));
+    const plan = planImageRemoval(images, layers, wanted);
+    let removed = 0;
+    for (const id of new Set([...strays, ...plan.remove])) {
+      const removal = this.#remove(id);
+      if (!removal) continue;
+      await removal;
+      removed++;
+    }
+    if (removed === 0) return 0;
+    const left = this.#storage.layers().reduce((sum, layer) => sum + layer.bytes, 0);
+    const bytes = Math.max(0, stored - left);
+    this.#emit({ type: 'images-removed', images: removed, bytes });
+    return bytes;
+  }
+
+  /** Null when it is gone, or in use by now. */
+  #remove(imageId: string): Promise<void> | null {
+    const image = this.#candidates().find(({ id }) => id === imageId);
+    if (!image || image.inUse) return null;
+    // From here to the removal's start nothing waits: who asks for the image now pulls it anew.
+    for (const digest of image.digests) rmSync(this.#recordFile(digest), { force: true });
+    this.#removals++;
+    const removing = this.#storage.delete(imageId).finally(() => (this.#removing = null));
+    this.#removing = removing;
+    return removing;
+  }
+
+  /** Last used 0: no record speaks of it, since its pull was killed or did not bring what was asked for. */
+  #candidates(): (RemovalCandidate & { digests: readonly string[] })[] {
+    const used = this.#used();
+    const needed = new Set([...this.#options.inUse(), ...this.#leases.keys()]);
+    for (const { digest } of this.#pulls.values()) needed.add(digest);
+    return this.#storage.images().map(({ id, layers, digests }) => ({
+      id,
+      layers,
+      digests,
+      usedAt: Math.max(0, ...digests.map((digest) => used.get(digest) ?? 0)),
+      inUse: digests.some((digest) => needed.has(digest)),
+    }));
   }
 
   async #queued(work: () => Promise<void>): Promise<void> {
     if (this.#running >= pullsAtOnce)
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    this.#running++;
+    else this.#running++;
     try {
       await work();
     } finally {
-      this.#running--;
-      this.#waiting.shift()?.();
+      // Handed on, so that nobody slips in between.
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#running--;
     }
   }
 
-  async #pull(repository: string, digest: string): Promise<void> {
-    const registry = repository.split('/')[0] ?? '';
-    const insecure = this.#options.insecureRegistries.includes(registry);
-    const authFile = this.#options.registryAuthFile;
-    const name = `localhost/${digest.replace(':', '-')}:pulled`;
-    const args = [
-      '--policy',
-      `${this.#dir}/settings/policy.json`,
-      '--registries.d',
-      `${this.#dir}/settings/registries.d`,
-      '--tmpdir',
-      `${this.#dir}/tmp`,
-      'copy',
-      '--quiet',
-      // Without credentials only what is public can be pulled.
-      ...(existsSync(authFile) ? ['--src-authfile', authFile] : []),
-      `--src-tls-verify=${!insecure}`,
-      `docker://${repository}@${digest}`,
-      `containers-storage:[overlay@${this.#dir}/storage+${this.#dir}/run]${name}`,
-    ];
-    const env = {
-      CONTAINERS_STORAGE_CONF: `${this.#dir}/settings/storage.conf`,
-      CONTAINERS_REGISTRIES_CONF: `${this.#dir}/settings/registries.conf`,
-      HOME: `${this.#dir}/tmp`,
-      TMPDIR: `${this.#dir}/tmp`,
-    };
-    try {
-      // In a throw-away mount namespace: the storage driver's mounts end with it.
-      // A pull does not outlive the agent that wants it.
-      const mortal = ['--pdeathsig', 'KILL', 'skopeo', ...args];
-      await inPrivateMounts(() => run('setpriv', mortal, { env, deadlineMs: pullDeadlineMs }));
-    } catch (error) {
-      throw pullError(`${repository}@${digest}`, registry, error);
+  /** Once more when there was no room and some could be made, or when a removal may have taken its layers. */
+  async #pull(repository: string, digest: string, pull: Pull): Promise<void> {
+    const began = Date.now();
+    const source = this.#source(repository, digest);
+    const before = new Set(this.#storage.layers().map(({ id }) => id));
+    for (let attempt = 1; ; attempt++) {
+      const removals = this.#removals;
+      try {
+        await copyImage(this.#storage, source, {
+          deadlineMs: this.#deadlineMs,
+          endAt: began + this.#deadlineMs,
+          onProgress: (progress) => this.#tell(pull, progress),
+        });
+        await this.#removing?.catch(() => undefined);
+        this.#record(repository, digest);
+        const bytes = this.#bytesOf(digest, before);
+        this.#emit({ type: 'image-pulled', seconds: (Date.now() - began) / 1000, bytes });
+        return;
+      } catch (thrown) {
+        const error = pullError(`${repository}@${digest}`, thrown, this.#deadlineMs);
+        const reason = error instanceof RuntimeError ? error.reason : 'image-pull-failed';
+        if (attempt === 1 && (await this.#isWorthAnotherTry(reason, source, removals))) continue;
+        // What a refused pull brought is nobody's.
+        if (!this.#find(digest)) this.#leases.delete(digest);
+        this.#emit({ type: 'image-pull-failed', reason });
+        throw error;
+      }
     }
+  }
+
+  async #isWorthAnotherTry(
+    reason: RuntimeError['reason'],
+    source: ImageSource,
+    removals: number,
+  ): Promise<boolean> {
+    if (reason === 'image-pull-failed') return this.#removals > removals;
+    if (reason !== 'image-no-space') return false;
+    const bytes = await roomFor(this.#storage, source);
+    const { size, used } = await this.#storage.disk();
+    // Nobody knows how much: then all that is unused goes.
+    return (await this.collect(bytes === null ? Infinity : bytes - (size - used))) > 0;
+  }
+
+  #tell(pull: Pull, progress: PullProgress): void {
+    pull.latest = progress;
+    for (const listener of pull.listeners) listener(progress);
+  }
+
+  #emit(event: RuntimeEvent): void {
+    this.#options.onEvent?.(event);
+  }
+
+  #source(repository: string, digest: string): ImageSource {
+    const { insecureRegistries, registryAuthFile } = this.#options;
+    return {
+      repository,
+      digest,
+      insecure: insecureRegistries.includes(repository.split('/')[0] ?? ''),
+      // Without credentials only what is public can be pulled.
+      authFile: existsSync(registryAuthFile) ? registryAuthFile : null,
+    };
+  }
+
+  /** What came over the wire for an image: its layers that were not there before. */
+  #bytesOf(digest: string, before: ReadonlySet<string>): number {
+    const layers = new Map(this.#storage.layers().map((layer) => [layer.id, layer]));
+    const image = this.#storage.images().find(({ digests }) => digests.includes(digest));
+    return (image?.layers ?? [])
+      .filter((id) => !before.has(id))
+      .reduce((sum, id) => sum + (layers.get(id)?.compressedBytes ?? 0), 0);
+  }
+
+  /** Writes down what a pull brought, after checking that it is what was asked for and runs here. */
+  #record(repository: string, digest: string): void {
+    const image = this.#storage.images().find(({ digests }) => digests.includes(digest));
+    if (!image) throw new Error(`The image storage has no ${digest} after its pull.`);
+    const name = `${repository}@${digest}`;
+    if (!this.#storage.hasManifest(image.id, digest))
+      throw new RuntimeError('image-corrupt', `The registry answered ${name} with other content.`);
+    const its = this.#storage.platformOf(image.id);
+    // An image that does not say is taken for ours: those made by hand often do not.
+    if (its && `${its.os}/${its.architecture}` !== platform)
+      throw new RuntimeError(
+        'image-wrong-platform',
+        `${name} is for ${its.os}/${its.architecture}, and this node is ${platform}.`,
+      );
+    if (image.layers.length === 0)
+      throw new RuntimeError('image-pull-failed', `${name} has no layers.`);
     const known = this.#find(digest)?.repositories ?? [];
-    this.#write({
+    const record: ImageRecord = {
       v: 1,
       digest,
-      repositories: [...known, repository],
-      layers: this.#readLayers(name, digest),
-    });
-  }
-
-  /** Finds an image's layers in the storage's own index, after checking that its manifest is the one asked for. */
-  #readLayers(name: string, digest: string): string[] {
-    const read = (file: string): unknown =>
-      JSON.parse(readFileSync(`${this.#dir}/storage/${file}`, 'utf8'));
-    const image = storageImages
-      .parse(read('overlay-images/images.json'))
-      .find((i) => i.names?.includes(name));
-    if (!image) throw new Error(`The image storage has no ${name} after its pull.`);
-    if (!this.#hasManifest(image.id, digest))
-      throw new RuntimeError(
-        'image-pull-failed',
-        `The registry answered ${digest} with other content.`,
-      );
-    const parents = new Map(
-      storageLayers.parse(read('overlay-layers/layers.json')).map((l) => [l.id, l.parent]),
-    );
-    const layers: string[] = [];
-    for (let id = image.layer; id; id = parents.get(id)) {
-      const diff = `overlay/${id}/diff`;
-      if (!parents.has(id) || !existsSync(`${this.#dir}/storage/${diff}`))
-        throw new Error(`The image storage lacks layer ${id}.`);
-      layers.push(diff);
-    }
-    if (layers.length === 0)
-      throw new RuntimeError('image-pull-failed', 'The image has no layers.');
-    return layers;
-  }
-
-  /** A manifest list is kept beside the manifest that was chosen from it, so either may carry the digest. */
-  #hasManifest(imageId: string, digest: string): boolean {
-    const dir = `${this.#dir}/storage/overlay-images/${imageId}`;
-    return readdirSync(dir)
-      .filter((file) => statSync(`${dir}/${file}`).size <= 4 * 1024 * 1024)
-      .some(
-        (file) =>
-          `sha256:${createHash('sha256')
-            .update(readFileSync(`${dir}/${file}`))
-            .digest('hex')}` === digest,
-      );
-  }
-
-  #recordFile(digest: string): string {
-    return `${this.#dir}/records/${digest.slice('sha256:'.length)}.json`;
+      repositories: [...new Set([...known, repository])],
+      layers: image.layers.map((id) => this.#storage.layerDirectory(id)),
+    };
+    const file = this.#recordFile(digest);
+    writeFileSync(`${file}.new`, JSON.stringify(record));
+    renameSync(`${file}.new`, file);
   }
 
   #find(digest: string): ImageRecord | null {
@@ -242,93 +369,18 @@ export class Images {
     return parsed.success ? parsed.data : null;
   }
 
-  #write(record: ImageRecord): void {
-    const file = this.#recordFile(record.digest);
-    writeFileSync(`${file}.new`, JSON.stringify(record));
-    renameSync(`${file}.new`, file);
+  /** When each image on this host was last used, ms since 1970. */
+  #used(): Map<string, number> {
+    const records = `${this.#dir}/records`;
+    if (!existsSync(records)) return new Map();
+    return new Map(
+      readdirSync(records)
+        .filter((name) => /^[0-9a-f]{64}\.json$/.test(name))
+        .map((name) => [`sha256:${name.slice(0, 64)}`, statSync(`${records}/${name}`).mtimeMs]),
+    );
   }
-}
 
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
+  #recordFile(digest: string): string {
+    return `${this.#dir}/records/${digest.slice('sha256:'.length)}.json`;
   }
-}
-
-/** What skopeo says, in words for the tenant. */
-function pullError(image: string, registry: string, error: unknown): Error {
-  if (!(error instanceof CommandError)) return error as Error;
-  const said = error.stderr.toLowerCase();
-  const has = (...texts: string[]): boolean => texts.some((text) => said.includes(text));
-  const options = { cause: error };
-  if (
-    has(
-      'manifest unknown',
-      'name unknown',
-      'manifest for',
-      'status 404',
-      '404 (not found)',
-      'no such host',
-    )
-  )
-    return has('no such host')
-      ? new RuntimeError(
-          'image-pull-failed',
-          `The registry ${registry} does not exist (its name has no address).`,
-          options,
-        )
-      : new RuntimeError('image-not-found', `The registry has no image ${image}.`, options);
-  if (
-    has(
-      'unauthorized',
-      'authentication required',
-      'access to the resource is denied',
-      'denied:',
-      '403 (forbidden)',
-    )
-  )
-    return new RuntimeError(
-      'image-unauthorised',
-      `The registry ${registry} does not let this node pull ${image}.`,
-      options,
-    );
-  if (error.timedOut)
-    return new RuntimeError(
-      'image-pull-failed',
-      `Pulling ${image} took longer than ${pullDeadlineMs / 60_000} minutes.`,
-      options,
-    );
-  if (
-    has(
-      'connection refused',
-      'i/o timeout',
-      'no route to host',
-      'network is unreachable',
-      'tls handshake',
-    )
-  )
-    return new RuntimeError(
-      'image-pull-failed',
-      `The registry ${registry} cannot be reached.`,
-      options,
-    );
-  if (has('no space left'))
-    return new RuntimeError(
-      'image-pull-failed',
-      'The node has no disk space left for the image.',
-      options,
-    );
-  if (has('no image found in manifest list'))
-    return new RuntimeError(
-      'image-pull-failed',
-      `${image} has no variant for this node's architecture.`,
-      options,
-    );
-  return new RuntimeError(
-    'image-pull-failed',
-    `Pulling ${image} from ${registry} failed.`,
-    options,
-  );
 }

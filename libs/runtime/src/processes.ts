@@ -68,6 +68,15 @@ export async function killSupervisors(dir: string, deadlineMs = 10_000): Promise
   }
 }
 
+/** Programs other than this process that were given `text` as or in an argument. */
+export function processesWith(text: string): ProcessIdentity[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+    .map((name) => identify(Number(name)))
+    .filter((identity) => identity !== null)
+    .filter(({ pid }) => argumentsOf(pid).some((argument) => argument.includes(text)));
+}
+
 function supervises([program = '', ...rest]: string[], dir: string): boolean {
   return (
     /^(.*\/)?(conmon|crun)$/.test(program) && rest.some((argument) => argument.includes(`${dir}/`))

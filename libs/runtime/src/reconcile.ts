@@ -20,7 +20,7 @@ export async function prepareHost(host: Host, stateDir: string): Promise<void> {
   }
   for (const dir of Object.values(host.dirs)) mkdirSync(dir, { recursive: true, mode: 0o700 });
   await host.openLayers();
-  host.images.prepare();
+  await host.images.prepare();
   host.cgroups.ensure(conmonCgroup(host));
   await host.firewall.apply();
 }

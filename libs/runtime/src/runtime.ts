@@ -57,6 +57,10 @@ export class RuntimeError extends Error {
   readonly reason:
     | 'image-not-found'
     | 'image-unauthorised'
+    | 'image-wrong-platform'
+    | 'image-corrupt'
+    | 'image-no-space'
+    | 'registry-unreachable'
     | 'image-pull-failed'
     | 'no-command'
     | 'command-not-found'
@@ -77,8 +81,15 @@ export class RuntimeError extends Error {
 export interface ContainerRuntime {
   /** Makes the host ready (cgroup parents, nftables table, id and address allocators) and removes what crashed calls left behind. Call once, before anything else. */
   reconcile(): Promise<void>;
-  /** Pulls by digest, once however many ask; throws RuntimeError `image-*`. */
-  ensureImage(image: { repository: string; digest: string }): Promise<void>;
+  /**
+   * Pulls by digest, once however many ask; throws RuntimeError `image-*` or `registry-unreachable`.
+   * `onProgress` is called only when there is something to pull: with null at first, then about once
+   * a second when it takes long. What was asked for stays until a start has had time to come.
+   */
+  ensureImage(
+    image: { repository: string; digest: string },
+    onProgress?: (progress: PullProgress | null) => void,
+  ): Promise<void>;
   /** Digests present, most recently used first. */
   listImages(): Promise<string[]>;
   /** Makes and starts; on return its process runs with network and limits in place. Returns the present status when it runs already. */
@@ -122,8 +133,47 @@ export interface ContainerRuntime {
   diskUsage(id: string): Promise<{ bytes: number; limit: number } | null>;
   /** Room set aside for writable layers, bytes; null when there is no pool. */
   diskPool(): { bytes: number; usedBytes: number } | null;
+  /** What the host's runtime holds, for metrics. */
+  usage(): Promise<HostUsage>;
   /** Removes everything this runtime ever made on this host: containers, cgroup parents, nftables table, interfaces. For `npm run down`. */
   destroy(): Promise<void>;
+}
+
+/** How far a pull has come. Bytes are those of the compressed layers. */
+export interface PullProgress {
+  layersDone: number;
+  layersTotal: number;
+  bytesDone: number;
+  bytesTotal: number;
+}
+
+export interface HostUsage {
+  images: {
+    count: number;
+    /** Unpacked layers, each counted once. */
+    bytes: number;
+    /** File system that holds them. */
+    disk: { size: number; used: number };
+  };
+  /** A slot is what one container has of addresses, ids and interfaces. */
+  slots: { used: number; total: number };
+}
+
+/** What operators count. */
+export type RuntimeEvent =
+  /** `bytes` came over the wire. */
+  | { type: 'image-pulled'; seconds: number; bytes: number }
+  | { type: 'image-pull-failed'; reason: RuntimeError['reason'] }
+  | { type: 'images-removed'; images: number; bytes: number };
+
+/** When images that nobody uses are removed. */
+export interface WaterMarks {
+  /** Share of the file system in use, in percent, from which on images are removed ... */
+  highPercent: number;
+  /** ... until so much is in use. */
+  lowPercent: number;
+  /** Of unpacked layers: never more than this, whatever the file system has; null: no such limit. */
+  maxBytes: number | null;
 }
 
 export interface ContainerLogLine {
@@ -150,6 +200,11 @@ export interface RuntimeOptions {
   registryAuthFile: string;
   /** Size of the pool of writable layers; undefined: half of the free space; 0: none, and no limits. Without meaning on a btrfs with quotas. */
   diskPoolMiB?: number;
+  /** The whole time that a pull may take; 10 minutes when left out. */
+  pullDeadlineMs?: number;
+  /** 85 and 75 %, and no limit in bytes, when left out. */
+  imageWaterMarks?: Partial<WaterMarks>;
+  onEvent?: (event: RuntimeEvent) => void;
   /** Hears of failures that no caller waits for, such as rules that cannot be put back; they are tried again. */
   onProblem?: (what: string, error: unknown) => void;
 }

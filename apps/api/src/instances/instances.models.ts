@@ -51,7 +51,8 @@ registerEnumType(InstanceDesired, {
 @ObjectType({ description: 'How a process ended that was not asked to.' })
 export class InstanceExit {
   @Field(() => String, {
-    description: 'exited, signal, oom, health, start-failed, image-not-found or image-pull-failed.',
+    description:
+      'exited, signal, oom, health, start-failed, image-not-found, image-unauthorised, image-wrong-platform, image-corrupt, image-no-space, registry-unreachable or image-pull-failed.',
   })
   reason: string;
 

@@ -62,6 +62,11 @@ function success({ kind, app }: Deployment, what: string): string {
 
 const reasons: Record<string, (process: string) => string> = {
   IMAGE_NOT_FOUND: () => 'image not found',
+  IMAGE_UNAUTHORISED: () => 'the image may not be pulled',
+  IMAGE_WRONG_PLATFORM: () => 'the image is for another platform',
+  IMAGE_CORRUPT: () => 'the image is damaged',
+  IMAGE_NO_SPACE: () => 'the node has no room for the image',
+  REGISTRY_UNREACHABLE: () => 'the registry does not answer',
   IMAGE_PULL_FAILED: () => 'the image could not be pulled',
   CRASHED: (process) => `${process} crashed`,
   OUT_OF_MEMORY: (process) => `${process} ran out of memory`,
@@ -97,6 +102,15 @@ function advice(failure: DeploymentFailure, deployment: Deployment, place: strin
   switch (failure.code) {
     case 'IMAGE_NOT_FOUND':
       return 'Check name and tag, and that you pushed it; `bulkhead images` lists what releases use.';
+    case 'IMAGE_UNAUTHORISED':
+      return "Make the image public at its registry, or push it to the platform's own.";
+    case 'IMAGE_WRONG_PLATFORM':
+      return 'Build it for the platform of the nodes, for example: docker build --platform linux/amd64';
+    case 'IMAGE_CORRUPT':
+      return `Push the image again, then: bulkhead deploy${place} --image ${image}`;
+    case 'IMAGE_NO_SPACE':
+      return 'Make the image smaller, or ask an operator for room on the nodes.';
+    case 'REGISTRY_UNREACHABLE':
     case 'IMAGE_PULL_FAILED':
       return `Try again when the registry answers: bulkhead deploy${place} --image ${image}`;
     case 'OUT_OF_MEMORY':

@@ -177,6 +177,11 @@ describe('the verdict', () => {
 
   it.each([
     ['IMAGE_NOT_FOUND', /image not found/, /Check name and tag/],
+    ['IMAGE_UNAUTHORISED', /may not be pulled/, /public/],
+    ['IMAGE_WRONG_PLATFORM', /another platform/, /--platform/],
+    ['IMAGE_CORRUPT', /damaged/, /Push the image again/],
+    ['IMAGE_NO_SPACE', /no room/, /smaller/],
+    ['REGISTRY_UNREACHABLE', /does not answer/, /Try again/],
     ['IMAGE_PULL_FAILED', /could not be pulled/, /Try again/],
     ['CRASHED', /web crashed/, /bulkhead logs --app hello --process web/],
     ['OUT_OF_MEMORY', /ran out of memory/, /--memory 512/],

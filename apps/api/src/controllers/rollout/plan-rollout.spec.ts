@@ -245,6 +245,23 @@ describe('verdicts', () => {
 
   test.each<[string, Partial<InstanceSnapshot>, string | null]>([
     ['image not found', { state: 'failed', lastExit: exit('image-not-found') }, 'IMAGE_NOT_FOUND'],
+    [
+      'pull refused',
+      { state: 'failed', lastExit: exit('image-unauthorised') },
+      'IMAGE_UNAUTHORISED',
+    ],
+    [
+      'wrong platform',
+      { state: 'failed', lastExit: exit('image-wrong-platform') },
+      'IMAGE_WRONG_PLATFORM',
+    ],
+    ['corrupt', { state: 'backoff', lastExit: exit('image-corrupt') }, 'IMAGE_CORRUPT'],
+    ['disk full', { state: 'backoff', lastExit: exit('image-no-space') }, 'IMAGE_NO_SPACE'],
+    [
+      'registry away',
+      { state: 'backoff', lastExit: exit('registry-unreachable') },
+      'REGISTRY_UNREACHABLE',
+    ],
     ['pull failed', { state: 'backoff', lastExit: exit('image-pull-failed') }, 'IMAGE_PULL_FAILED'],
     ['first crash', { state: 'backoff', restarts: 1, lastExit: exit('exited') }, null],
     ['second crash', { state: 'backoff', restarts: 2, lastExit: exit('exited') }, 'CRASHED'],

@@ -72,6 +72,16 @@ function failureOf(app: AppSnapshot, instance: InstanceSnapshot): DeploymentFail
   switch (exit.reason) {
     case 'image-not-found':
       return down ? failed('IMAGE_NOT_FOUND', instance, exit.message) : null;
+    case 'image-unauthorised':
+      return down ? failed('IMAGE_UNAUTHORISED', instance, exit.message) : null;
+    case 'image-wrong-platform':
+      return down ? failed('IMAGE_WRONG_PLATFORM', instance, exit.message) : null;
+    case 'image-corrupt':
+      return down ? failed('IMAGE_CORRUPT', instance, exit.message) : null;
+    case 'image-no-space':
+      return down ? failed('IMAGE_NO_SPACE', instance, exit.message) : null;
+    case 'registry-unreachable':
+      return down ? failed('REGISTRY_UNREACHABLE', instance, exit.message) : null;
     case 'image-pull-failed':
       return down ? failed('IMAGE_PULL_FAILED', instance, exit.message) : null;
     case 'oom':
