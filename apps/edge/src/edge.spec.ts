@@ -263,6 +263,7 @@ describe('the edge', () => {
       expect(html.headers['retry-after'] !== undefined).toBe(state !== 'stopped');
       const json = await ask('x.localhost', '/', { headers: { accept: 'application/json' } });
       expect(JSON.parse(json.body)).toMatchObject({ status: 503, error: state });
+      expect(html.body.includes('Its owner can start it again')).toBe(state === 'stopped');
     }
     await settle(routeOf('x.localhost', [{ instance: 'dead', host: '127.0.0.1', port: 1 }]));
     const dead = await ask('x.localhost');

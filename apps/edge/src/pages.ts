@@ -21,7 +21,7 @@ export const hostPages: Readonly<Record<string, ErrorPage>> = {
     code: 'stopped',
     status: 503,
     title: 'App is stopped',
-    text: 'This app is stopped. Its owner can scale it up again.',
+    text: 'This app is stopped. Its owner can start it again, or scale it up if it has zero instances.',
     retryAfter: null,
   },
   starting: {

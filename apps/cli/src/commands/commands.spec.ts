@@ -350,6 +350,9 @@ describe('releases and what runs', () => {
     );
     expect((await ann.run(['restart', 'hello'])).code).toBe(0);
     expect((await ann.run(['stop', 'hello'])).stdout).toContain('hello is stopped.');
+    expect((await ann.run(['scale', 'web=3', '-a', 'hello'])).stdout).toBe(
+      '✓ hello is stopped: `bulkhead start --app hello` will run web=3.\n',
+    );
     expect((await ann.run(['start', 'hello'])).stdout).toContain('hello v2 is ready');
     expect((await ann.run(['status', 'hello'])).stdout).toMatch(/^State: +running$[^]*web +i\d+/m);
     expect(await ann.json(['status', 'hello'])).toMatchObject({
@@ -359,6 +362,7 @@ describe('releases and what runs', () => {
     const kinds = await ann.json<{ kind: string }[]>(['deployments', '-a', 'hello']);
     expect(kinds.map(({ kind }) => kind)).toEqual([
       'START',
+      'SCALE',
       'STOP',
       'RESTART',
       'SCALE',

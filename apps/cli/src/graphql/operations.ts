@@ -35,7 +35,7 @@ const deploymentSummary = `${deploymentBase} to { version } failure { code messa
 const instance = `id process release state desired message restarts node createdAt readyAt goneAt
   lastExit { reason exitCode signal message lastLines at }`;
 const deployment = `${deploymentBase} deadlineAt
-  app { name url processes { name count ready } }
+  app { name url state processes { name count ready } }
   to { version image digest }
   failure { code message process instance exitCode lastLines }
   events { id at message }

@@ -198,7 +198,7 @@ export interface InstanceExit {
 
 export interface Deployment extends Omit<DeploymentSummary, 'to' | 'failure'> {
   deadlineAt: string;
-  app: { name: string; url: string; processes: { name: string; count: number; ready: number }[] };
+  app: Pick<AppSummary, 'name' | 'url' | 'state' | 'processes'>;
   to: { version: number; image: string; digest: string } | null;
   failure: DeploymentFailure | null;
   events: { id: string; at: string; message: string }[];

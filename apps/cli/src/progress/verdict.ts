@@ -14,7 +14,7 @@ export function judge(deployment: Deployment, place: string, style: Style): Verd
   const what = `${app.name}${to === null ? '' : ` v${String(to.version)}`}`;
   switch (status) {
     case 'SUCCEEDED':
-      return { lines: [`${style.good('✓')} ${success(deployment, what)}`], error: null };
+      return { lines: [`${style.good('✓')} ${success(deployment, what, place)}`], error: null };
     case 'SUPERSEDED':
       return {
         lines: [],
@@ -50,11 +50,14 @@ const noReason: DeploymentFailure = {
   lastLines: [],
 };
 
-function success({ kind, app }: Deployment, what: string): string {
+function success({ kind, app }: Deployment, what: string, place: string): string {
   if (kind === 'STOP') return `${app.name} is stopped.`;
   const counts = app.processes
     .map((process) => `${process.name}=${String(process.count)}`)
     .join(' ');
+  // Scaling a stopped app only notes how many to start.
+  if (app.state === 'STOPPED')
+    return `${app.name} is stopped: \`bulkhead start${place}\` will run ${counts}.`;
   const routed = app.processes.some((process) => process.name === 'web' && process.count > 0);
   const state = kind === 'SCALE' ? `${what} runs ${counts}` : `${what} is ready`;
   return routed ? `${state}: ${app.url}` : `${state}.`;

@@ -40,6 +40,7 @@ function deployment(change: Partial<Deployment> = {}): Deployment {
     app: {
       name: 'hello',
       url: 'http://hello.demo.localhost:8080',
+      state: 'ACTIVE',
       processes: [{ name: 'web', count: 2, ready: 1 }],
     },
     failure: null,
@@ -158,6 +159,13 @@ describe('the verdict', () => {
     expect(judge(deployment({ status: 'SUCCEEDED', kind: 'SCALE', app }), '', plain).lines).toEqual(
       ['✓ hello v2 runs worker=1.'],
     );
+  });
+
+  it('claims nothing to run when the app is stopped', () => {
+    const app = { ...deployment().app, state: 'STOPPED' } as const;
+    expect(
+      judge(deployment({ status: 'SUCCEEDED', kind: 'SCALE', app }), ' --app hello', plain).lines,
+    ).toEqual(['✓ hello is stopped: `bulkhead start --app hello` will run web=2.']);
   });
 
   it('shows the last lines and what stays', () => {

@@ -257,6 +257,10 @@ export class FakeDeployment {
       this.end('SUCCEEDED');
       return;
     }
+    if (this.kind === 'SCALE' && this.app.state === 'STOPPED') {
+      this.end('SUCCEEDED');
+      return;
+    }
     this.app.state = 'ACTIVE';
     const before = this.app.instanceList;
     const added = this.app.processList.flatMap((process) =>
