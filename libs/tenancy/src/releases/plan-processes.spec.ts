@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { makeImageConfig } from '../testing/fixtures.ts';
 import { planProcesses, type ProcessRequest } from './plan-processes.ts';
+import { readProcesses } from './stored-processes.ts';
 
 const image = makeImageConfig();
 const plan = (
@@ -131,10 +132,30 @@ test.each<[string, readonly ProcessRequest[]]>([
   ['needs a port', [{ name: 'worker', healthCheck: { kind: 'tcp' } }]],
   ['healthCheck.path', [{ name: 'web', healthCheck: { kind: 'http', path: 'up' } }]],
   ['command', [{ name: 'web', command: [] }]],
+  ['command', [{ name: 'web', command: [''] }]],
+  ['command', [{ name: 'web', command: ['', 'x'] }]],
+  ['healthCheck.path', [{ name: 'web', healthCheck: { kind: 'http', path: '/a\r\nHost: b' } }]],
+  ['healthCheck.path', [{ name: 'web', healthCheck: { kind: 'http', path: '/a\0' } }]],
+  ['healthCheck.path', [{ name: 'web', healthCheck: { kind: 'http', path: '/\u007f' } }]],
+  ['healthCheck.path', [{ name: 'web', healthCheck: { kind: 'http', path: '/a\n' } }]],
 ])('INVALID, naming the field: %s', (message, requested) => {
   expect(() => plan(requested)).toThrow(
     expect.objectContaining({ code: 'INVALID', message: expect.stringContaining(message) }),
   );
+});
+
+test('what was stored before these were refused can still be read and replaced', () => {
+  const [web] = plan([{ name: 'web' }]).processes;
+  if (!web) throw new Error('no process');
+  const stored = readProcesses([{ ...web, command: [''] }]);
+  expect(plan([{ name: 'web', command: ['serve'] }], stored).processes).toMatchObject([
+    { command: ['serve'] },
+  ]);
+});
+
+test('only the program of a command may not be empty', () => {
+  const command = ['serve', '', 'a\nb'];
+  expect(plan([{ name: 'web', command }]).processes).toMatchObject([{ command }]);
 });
 
 test('an image without a command needs a process with one', () => {

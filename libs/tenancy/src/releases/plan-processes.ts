@@ -118,6 +118,12 @@ function planProcess(
       { process: name },
     );
   }
+  // Here and not in protocol's schema: that one must go on reading the releases that are stored.
+  if (request.command?.[0] === '') {
+    throw invalid(`process ${name}: command names no program, its first word is empty`, {
+      process: name,
+    });
+  }
   const port = request.port === undefined ? portBefore(name, base, image) : request.port;
   return parse(
     processDefinition,
@@ -169,6 +175,10 @@ function planHealth(
     throw invalid(`process ${name}: a health check needs a port`, { process: name });
   }
   const { kind, path, ...times } = request;
+  // It goes into a request line as it is.
+  if (path != null && /\p{Cc}/u.test(path)) {
+    throw invalid(`process ${name}: healthCheck.path has control characters`, { process: name });
+  }
   const given = Object.fromEntries(Object.entries(times).filter(([, value]) => value != null));
   return parse(
     healthCheck,
