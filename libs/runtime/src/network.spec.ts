@@ -85,7 +85,17 @@ describe('a container', () => {
   it('reaches neither metadata nor private networks, though there is a host behind', async () => {
     // A network namespace stands for another machine that the host can reach.
     const name = `${options.vethPrefix}-peer`;
-    const far = ['169.254.169.254', '10.255.254.253', '192.168.254.253', '203.0.113.9'];
+    const closed = [
+      '169.254.169.254',
+      '10.255.254.253',
+      '192.168.254.253',
+      '192.0.2.9',
+      '198.51.100.9',
+      '203.0.113.9',
+    ];
+    // Of the network of the 6to4 relays: public, and no longer anybody's.
+    const open = '192.88.99.9';
+    const far = [...closed, open];
     await run('ip', ['netns', 'add', name]);
     try {
       await run('ip', [
@@ -119,12 +129,12 @@ describe('a container', () => {
         stdio: 'ignore',
       });
       try {
-        await until('the far machine answers', () => canConnect('203.0.113.9', 7));
+        await until('the far machine answers', () => canConnect(open, 7));
         for (const address of far) {
           await until(`${address} answers the host`, () => canConnect(address, 7));
           expect([address, await reach(address, 7)]).toEqual([
             address,
-            address === '203.0.113.9' ? 'reached' : 'refused',
+            address === open ? 'reached' : 'refused',
           ]);
         }
       } finally {

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { planAddresses } from './addresses.ts';
 import { detectCgroups } from './cgroups.ts';
 import { signalName, stopSignalNumber } from './dismantle.ts';
-import { parseResolvers } from './firewall.ts';
+import { firewallRules, parseResolvers } from './firewall.ts';
 import { hybridMounts } from './host-thread.ts';
 import { resolveUser } from './image-user.ts';
 import { openFilesLimit } from './oci-config.ts';
@@ -109,6 +109,18 @@ it('takes name servers that a container can reach', () => {
       '# x\nnameserver 127.0.0.53\nnameserver 9.9.9.9\nnameserver ::1\noptions edns0\n nameserver 10.0.0.2 \nnameserver 1.1.1.999',
     ),
   ).toEqual(['9.9.9.9', '10.0.0.2']);
+});
+
+it('lets a container ask its resolver wherever that stands, and no network that is not public', () => {
+  const options = { table: 'bhspec', network: '10.201.0.0/16', vethPrefix: 'bhs' };
+  const [, outbound = ''] = firewallRules(options, ['192.0.2.53', '10.0.0.2']).split('outbound {');
+  const ask = 'ip daddr { 192.0.2.53, 10.0.0.2 } meta l4proto { tcp, udp } th dport 53 accept';
+  const [denied] = /ip daddr \{[^}]*\} drop/.exec(outbound) ?? [];
+  expect(outbound.indexOf(ask)).toBeGreaterThan(-1);
+  expect(outbound.indexOf(ask)).toBeLessThan(outbound.indexOf(denied ?? 'no such rule'));
+  expect(denied).toMatchInlineSnapshot(
+    `"ip daddr { 0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.0.0.0/24, 192.0.2.0/24, 192.168.0.0/16, 198.18.0.0/15, 198.51.100.0/24, 203.0.113.0/24, 224.0.0.0/3 } drop"`,
+  );
 });
 
 it('gives no more open files than it has', () => {
