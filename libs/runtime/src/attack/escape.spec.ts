@@ -75,7 +75,6 @@ const perl = `
 sub call { my ($n, @a) = @_; syscall($n, @a) == -1 ? $!+0 : 0 }
 sub cloned { my $p = syscall(56, $_[0], 0, 0, 0, 0); return $!+0 if $p == -1; syscall(60, 0) if $p == 0; 0 }
 sub put { sysopen(my $f, $_[0], 1) or return $!+0; defined(syswrite($f, $_[1])) ? 0 : $!+0 }
-sub opened { sysopen(my $f, $_[0], 1) ? 0 : $!+0 }
 sub same { open(my $f, "<", $_[0]) or return $!+0; my $t = <$f>; put($_[0], $t) }
 sub holds { open(my $f, "<", $_[0]) or return $!+0; defined(<$f>) ? 0 : "empty" }
 `;

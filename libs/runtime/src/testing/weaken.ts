@@ -5,17 +5,10 @@ import type * as Oci from '../oci-config.ts';
  * Containers with one wall taken out, for the controls of the attack suite. Production code has no
  * door for this: a spec replaces the module `oci-config.ts` by `weakened(...)` in its own process.
  */
-export type Wall =
-  'seccomp' | 'capabilities' | 'userns' | 'masks' | 'readonly' | 'sysfs' | 'cgroupfs';
-
-interface Mount {
-  type: string;
-  options: string[];
-}
+export type Wall = 'seccomp' | 'capabilities' | 'userns' | 'masks' | 'readonly';
 
 interface Config {
   process: { capabilities: Record<string, string[]> };
-  mounts: Mount[];
   linux: {
     namespaces: { type: string }[];
     uidMappings?: unknown;
@@ -25,11 +18,6 @@ interface Config {
     readonlyPaths: string[];
   };
 }
-
-const writable = (config: Config, type: string): void => {
-  for (const mount of config.mounts)
-    if (mount.type === type) mount.options = mount.options.filter((option) => option !== 'ro');
-};
 
 /** Those that matter to the attacks, as far as this process has them to give. */
 function given(): string[] {
@@ -62,8 +50,6 @@ const remove: Record<Wall, (config: Config) => void> = {
   },
   masks: (config) => (config.linux.maskedPaths = []),
   readonly: (config) => (config.linux.readonlyPaths = []),
-  sysfs: (config) => writable(config, 'sysfs'),
-  cgroupfs: (config) => writable(config, 'cgroup'),
 };
 
 /** Walls that the container of this id is made without; others are whole. */
