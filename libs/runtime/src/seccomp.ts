@@ -34,6 +34,8 @@ const ENOSYS = 38;
 const cloneNamespaces = 0x7e020000;
 const family = { unix: 1, inet: 2, inet6: 10, netlink: 16 } as const;
 const NETLINK_ROUTE = 0;
+/** The family's own choice, TCP, UDP and ping; not MPTCP, UDP-Lite and the like: rarely used kernel code. */
+const internet = { inet: [0, 6, 17, 1], inet6: [0, 6, 17, 58] } as const;
 
 const words = (text: string): string[] => text.trim().split(/\s+/);
 
@@ -100,8 +102,12 @@ export function seccompProfile(arch: NodeJS.Architecture = process.arch): Seccom
     syscalls: [
       allow([...allowedCalls, ...(arch === 'x64' ? ['arch_prctl'] : [])]),
       allow(['socket'], equal(0, family.unix)),
-      allow(['socket'], equal(0, family.inet)),
-      allow(['socket'], equal(0, family.inet6)),
+      ...internet.inet.map((protocol) =>
+        allow(['socket'], equal(0, family.inet), equal(2, protocol)),
+      ),
+      ...internet.inet6.map((protocol) =>
+        allow(['socket'], equal(0, family.inet6), equal(2, protocol)),
+      ),
       allow(['socket'], equal(0, family.netlink), equal(2, NETLINK_ROUTE)),
       allow(['socketpair'], equal(0, family.unix)),
       allow(['clone'], { index: 0, value: cloneNamespaces, valueTwo: 0, op: 'SCMP_CMP_MASKED_EQ' }),
