@@ -108,6 +108,7 @@ describe('a wrong command line', () => {
   it.each([
     [['deploi'], "error: unknown command 'deploi'\n(Did you mean deploy?)\n"],
     [['apps', 'lsit'], "error: unknown command 'lsit'\n(Did you mean list?)\n"],
+    [['help', 'nosuch'], expect.stringMatching(/^Usage: bulkhead /)],
     [['apps', '--nope'], "error: unknown option '--nope'\nSee `bulkhead help`.\n"],
     [['scale'], "error: missing required argument 'process=count'\nSee `bulkhead help`.\n"],
     [['logs', '-n', 'many'], expect.stringContaining('Not a whole number')],
