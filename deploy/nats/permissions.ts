@@ -26,7 +26,7 @@ export function nodePermissions(node: string): NatsPermissions {
       subjects.heartbeat(node),
       subjects.logs('*', '*', node, '*'),
     ],
-    subscribe: [`${inboxPrefix(node)}.>`],
+    subscribe: [`${inboxPrefix(node)}.>`, subjects.dial(node)],
   };
 }
 

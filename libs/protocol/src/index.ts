@@ -6,3 +6,4 @@ export * from './route.ts';
 export * from './logs.ts';
 export * from './subjects.ts';
 export * from './sealing.ts';
+export * from './streams/streams.ts';

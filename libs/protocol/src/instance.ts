@@ -49,6 +49,8 @@ export const instanceSpec = z.discriminatedUnion('desired', [
     resources,
     graceSeconds: z.number().int().min(0),
     readOnlyRoot: z.boolean().default(false),
+    /** Set for a one-off task: it runs once, is never started again, and ends in the state `ended`. */
+    task: z.object({ terminal: z.boolean(), stdin: z.boolean() }).nullable().default(null),
     /** Compact JWE to the node's sealing key over a JSON object name -> value: the app's config. */
     sealedEnv: z.string(),
   }),
@@ -70,6 +72,8 @@ export const reportedStates = [
   /** It cannot start and waiting does not help: image not found, no such command. */
   'failed',
   'stopping',
+  /** A one-off task has run; how it ended is in `exit`. */
+  'ended',
   /** Proven gone: nothing of it is left on the node. */
   'gone',
 ] as const;

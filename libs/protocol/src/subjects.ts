@@ -17,6 +17,8 @@ export const subjects = {
   report: (node: string, instance: string) => `report.${node}.${instance}`,
   heartbeat: (node: string) => `heartbeat.${node}`,
   allHeartbeats: 'heartbeat.*',
+  /** A replica of the API asks a node to dial it: a DialRequest. */
+  dial: (node: string) => `dial.${node}`,
   logs: (tenant: string, app: string, node: string, instance: string) =>
     `logs.${tenant}.${app}.${node}.${instance}`,
   logsOfApp: (tenant: string, app: string) => `logs.${tenant}.${app}.>`,
