@@ -6,12 +6,14 @@ import { deployBench } from './deploy.ts';
 import { Bench } from './fixture.ts';
 import { format, type Result } from './measure.ts';
 import { memoryBench } from './memory.ts';
+import { placementBench } from './placement.ts';
 import { startBench } from './start.ts';
 
 const benches: Record<string, (bench: Bench) => Promise<Result[]>> = {
   start: startBench,
   deploy: deployBench,
   memory: memoryBench,
+  placement: placementBench,
 };
 
 const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(benches);

@@ -25,10 +25,12 @@ export class Room {
   readonly node: NodeSnapshot;
   readonly total: Amounts;
   readonly free: Record<ResourceName, number>;
-  readonly images: ReadonlySet<string>;
-  private readonly apps: Map<string, number>;
+  /** Of the images that somebody wants, those that the node holds. */
+  readonly images: readonly string[];
+  /** Instances that this plan put here, by process. */
+  private readonly added = new Map<string, number>();
 
-  constructor(node: NodeSnapshot, pools: Snapshot['pools']) {
+  constructor(node: NodeSnapshot, pools: Snapshot['pools'], wanted: ReadonlySet<string>) {
     this.node = node;
     this.total = allocatable(node.capacity, pools[node.pool]);
     this.free = {
@@ -37,26 +39,24 @@ export class Room {
       diskMiB: this.total.diskMiB - node.used.diskMiB,
       instances: this.total.instances - node.used.instances,
     };
-    this.images = new Set(node.images);
-    this.apps = new Map(Object.entries(node.apps));
+    this.images = node.images.filter((image) => wanted.has(image));
   }
 
-  reserve(app: string, needs: Amounts): void {
+  reserve(process: string, needs: Amounts): void {
     for (const name of resourceNames) this.free[name] -= needs[name];
-    this.apps.set(app, this.instancesOf(app) + 1);
+    this.added.set(process, (this.added.get(process) ?? 0) + 1);
   }
 
-  instancesOf(app: string): number {
-    return this.apps.get(app) ?? 0;
+  instancesOf(process: string): number {
+    return (this.node.processes[process] ?? 0) + (this.added.get(process) ?? 0);
   }
 
-  /** Share of the scarcest resource that is reserved once `needs` is too, 0 to 1. */
-  fullness(needs: Amounts): number {
+  /** Share of the scarcest resource that is reserved, 0 to 1. */
+  fullness(): number {
     let fullest = 0;
     for (const name of resourceNames) {
       const total = this.total[name];
-      if (total <= 0) continue;
-      fullest = Math.max(fullest, (total - this.free[name] + needs[name]) / total);
+      if (total > 0) fullest = Math.max(fullest, (total - this.free[name]) / total);
     }
     return fullest;
   }

@@ -20,9 +20,12 @@ export interface NodeSnapshot {
   readonly used: Amounts;
   /** Digests of images that it holds. */
   readonly images: readonly string[];
-  /** App id -> instances of it on this node that are not proven gone. */
-  readonly apps: Readonly<Record<string, number>>;
+  /** Process -> instances of it on this node that are not proven gone. */
+  readonly processes: Readonly<Record<string, number>>;
 }
+
+/** The label that names a node's failure zone; nodes without it share one. */
+export const zoneLabel = 'zone';
 
 export interface PoolPolicy {
   /** Reserved CPU may reach this many times the cores. Memory and disk are never promised twice. */
@@ -41,7 +44,8 @@ export const defaultPoolPolicy: PoolPolicy = { cpuOvercommit: 4 };
 /** One instance that needs a node. */
 export interface Want {
   readonly id: string;
-  readonly app: string;
+  /** The process of an app that it is an instance of, in words that are equal for no other one. */
+  readonly process: string;
   readonly needs: {
     readonly cpuMillis: number;
     readonly memoryMiB: number;
@@ -52,9 +56,11 @@ export interface Want {
   readonly pool: string;
   /** Labels that the node must carry with exactly these values. */
   readonly labels: Readonly<Record<string, string>>;
+  /** Most instances of its process on one node; null: as many as fit. */
+  readonly mostPerNode: number | null;
 }
 
-export const ruleNames = ['ready', 'cordon', 'pool', 'labels', 'capacity'] as const;
+export const ruleNames = ['ready', 'cordon', 'pool', 'labels', 'perNode', 'capacity'] as const;
 export type RuleName = (typeof ruleNames)[number];
 
 export interface Placement {

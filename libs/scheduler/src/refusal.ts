@@ -10,8 +10,12 @@ const units: Record<ResourceName, (amount: number) => string> = {
   instances: (amount) => `${amount} ${amount === 1 ? 'place' : 'places'} for instances`,
 };
 
-/** Says why no node takes `want`: looks at every node once. */
-export function explainRefusal(want: Want, needs: Amounts, rooms: readonly Room[]): Refusal {
+/** Says why no node takes what is like `want`: looks at every node once. */
+export function explainRefusal(
+  want: Want,
+  needs: Amounts,
+  rooms: readonly Room[],
+): Omit<Refusal, 'want'> {
   const turnedAway: Partial<Record<RuleName, number>> = {};
   let nearest: { miss: NearestMiss; lack: number } | null = null;
   for (const room of rooms) {
@@ -24,7 +28,6 @@ export function explainRefusal(want: Want, needs: Amounts, rooms: readonly Room[
   }
   const rule = nearest ? 'capacity' : mostFrequent(turnedAway);
   return {
-    want: want.id,
     rule,
     message: describe(rule, turnedAway, nearest?.miss ?? null),
     turnedAway,

@@ -48,6 +48,17 @@ const labels: Rule = {
   },
 };
 
+const perNode: Rule = {
+  name: 'perNode',
+  turnsAway: {
+    one: 'has as many of this process as it may',
+    many: 'have as many of this process as they may',
+  },
+  helps: 'another node, or a higher limit per node',
+  check: (want, _needs, room) =>
+    want.mostPerNode === null || room.instancesOf(want.process) < want.mostPerNode,
+};
+
 const capacity: Rule = {
   name: 'capacity',
   turnsAway: { one: 'is too full', many: 'are too full' },
@@ -56,7 +67,7 @@ const capacity: Rule = {
 };
 
 /** In the order in which a refusal counts them: what an operator decided before what merely is full. */
-export const rules: readonly Rule[] = [ready, cordon, pool, labels, capacity];
+export const rules: readonly Rule[] = [ready, cordon, pool, labels, perNode, capacity];
 
 export function isAllowed(want: Want, needs: Amounts, room: Room): boolean {
   return rules.every((rule) => rule.check(want, needs, room));

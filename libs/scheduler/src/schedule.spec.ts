@@ -12,17 +12,18 @@ const node = (id: string, over: Partial<NodeSnapshot> = {}): NodeSnapshot => ({
   capacity: { cpuMillis: 2000, memoryMiB: 4096, diskMiB: 10_000, instances: 100 },
   used: { cpuMillis: 0, memoryMiB: 0, diskMiB: 0, instances: 0 },
   images: [],
-  apps: {},
+  processes: {},
   ...over,
 });
 
 const want = (id: string, over: Partial<Want> = {}): Want => ({
   id,
-  app: 'app',
+  process: 'app/web',
   needs: { cpuMillis: 100, memoryMiB: 128, diskMiB: 512 },
   image: 'sha256:a',
   pool: 'default',
   labels: {},
+  mostPerNode: null,
   ...over,
 });
 
@@ -61,6 +62,15 @@ describe('hard rules', () => {
   });
 });
 
+test('of a process there are no more on a node than it allows', () => {
+  const processes = { 'app/web': 1 };
+  const wants = ['1', '2', '3', '4'].map((id) => want(id, { mostPerNode: 2 }));
+  const plan = schedule(fleet(node('a', { processes }), node('b')), wants, 1);
+  expect(plan.placements.map((p) => p.node).sort()).toEqual(['a', 'b', 'b']);
+  expect(plan.refusals[0]).toMatchObject({ rule: 'perNode', turnedAway: { perNode: 2 } });
+  expect(plan.refusals[0]?.message).toContain('2 nodes have as many of this process as they may');
+});
+
 describe('preferences', () => {
   test('packs: the fuller node is filled first', () => {
     const used = { cpuMillis: 400, memoryMiB: 2048, diskMiB: 1000, instances: 4 };
@@ -70,7 +80,7 @@ describe('preferences', () => {
 
   test('spreads: an app goes where it is not yet, though that packs worse', () => {
     const used = { cpuMillis: 400, memoryMiB: 2048, diskMiB: 1000, instances: 4 };
-    const full = node('b', { used, apps: { app: 1 }, images: ['sha256:a'] });
+    const full = node('b', { used, processes: { 'app/web': 1 }, images: ['sha256:a'] });
     expect(nodeOf(schedule(fleet(node('a'), full), [want('i')], 1), 'i')).toBe('a');
     const plan = schedule(
       fleet(node('a'), node('b'), node('c')),
@@ -78,6 +88,55 @@ describe('preferences', () => {
       1,
     );
     expect(new Set(plan.placements.map((p) => p.node)).size).toBe(3);
+  });
+
+  test('spreads over zones before nodes', () => {
+    const inZone = (id: string, zone: string) => node(id, { labels: { zone } });
+    const nodes = [
+      ...['a1', 'a2', 'a3', 'a4'].map((id) => inZone(id, 'a')),
+      ...['b1', 'b2'].map((id) => inZone(id, 'b')),
+    ];
+    const plan = schedule(
+      fleet(...nodes),
+      ['1', '2', '3', '4'].map((id) => want(id)),
+      1,
+    );
+    expect(plan.placements.map((p) => p.node.charAt(0)).sort()).toEqual(['a', 'a', 'b', 'b']);
+    expect(new Set(plan.placements.map((p) => p.node)).size).toBe(4);
+  });
+
+  test('counts what is in a zone already', () => {
+    const nodes = [
+      node('a1', { labels: { zone: 'a' }, processes: { 'app/web': 2 } }),
+      node('a2', { labels: { zone: 'a' } }),
+      node('b1', { labels: { zone: 'b' } }),
+      node('b2', { labels: { zone: 'b' } }),
+    ];
+    const plan = schedule(fleet(...nodes), [want('1'), want('2')], 1);
+    expect(plan.placements.map((p) => p.node).sort()).toEqual(['b1', 'b2']);
+  });
+
+  test('a zone without room sends on what was meant for it', () => {
+    const used = { cpuMillis: 0, memoryMiB: 4096, diskMiB: 0, instances: 1 };
+    const nodes = [
+      node('a', { labels: { zone: 'a' }, used }),
+      node('b1', { labels: { zone: 'b' } }),
+      node('b2', { labels: { zone: 'b' } }),
+    ];
+    const plan = schedule(fleet(...nodes), [want('1'), want('2')], 1);
+    expect(plan.placements.map((p) => p.node).sort()).toEqual(['b1', 'b2']);
+  });
+
+  test('fills what is left of a node with what suits it best', () => {
+    const used = { cpuMillis: 100, memoryMiB: 2048, diskMiB: 0, instances: 1 };
+    const needs = (memoryMiB: number) => ({ cpuMillis: memoryMiB, memoryMiB, diskMiB: 0 });
+    const sizes = [1536, 512, 1024, 1024, 2048];
+    const wants = sizes.map((size, index) =>
+      want(`${index}`, { process: `app${index}/web`, needs: needs(size) }),
+    );
+    const plan = schedule(fleet(node('a', { used }), node('b')), wants, 1);
+    expect(nodeOf(plan, '4')).toBe('a');
+    expect(plan.refusals).toEqual([]);
   });
 
   test('prefers a node that has the image', () => {
@@ -129,7 +188,12 @@ const amount = (max: number) => fc.integer({ min: 0, max });
 const anyNode = fc.record({
   id: fc.stringMatching(/^n[a-z0-9]{4}$/),
   pool: fc.constantFrom('default', 'default', 'gpu'),
-  labels: fc.constantFrom({}, { disk: 'ssd' }, { disk: 'hdd' }),
+  labels: fc.constantFrom<Record<string, string>[]>(
+    {},
+    { disk: 'ssd' },
+    { disk: 'hdd', zone: 'a' },
+    { zone: 'b' },
+  ),
   state: fc.constantFrom('ready' as const, 'ready' as const, 'ready' as const, 'suspect' as const),
   cordoned: fc.constantFrom(false, false, false, true),
   capacity: fc.record({
@@ -145,16 +209,19 @@ const anyNode = fc.record({
     instances: amount(4),
   }),
   images: fc.subarray(['sha256:a', 'sha256:b']),
-  apps: fc.constantFrom({}, { x: 1 }, { x: 2, y: 1 }),
+  processes: fc.constantFrom<Record<string, number>[]>({}, { x: 1 }, { x: 2, z: 1 }),
 });
-const anyWant = fc.record({
-  id: fc.stringMatching(/^i[a-z0-9]{5}$/),
-  app: fc.constantFrom('x', 'y', 'z'),
-  needs: fc.record({ cpuMillis: amount(2000), memoryMiB: amount(1024), diskMiB: amount(2048) }),
-  image: fc.constantFrom('sha256:a', 'sha256:b'),
-  pool: fc.constantFrom('default', 'default', 'gpu', 'none'),
-  labels: fc.constantFrom({}, {}, { disk: 'ssd' }),
-});
+const anyWant = fc
+  .record({
+    id: fc.stringMatching(/^i[a-z0-9]{5}$/),
+    process: fc.constantFrom('x', 'y', 'z'),
+    needs: fc.record({ cpuMillis: amount(2000), memoryMiB: amount(1024), diskMiB: amount(2048) }),
+    image: fc.constantFrom('sha256:a', 'sha256:b'),
+    pool: fc.constantFrom('default', 'default', 'gpu', 'none'),
+    labels: fc.constantFrom({}, {}, { disk: 'ssd' }),
+  })
+  // Of this process a node takes two at most.
+  .map((want) => ({ ...want, mostPerNode: want.process === 'z' ? 2 : null }));
 const anyCase = fc.record({
   nodes: fc.uniqueArray(anyNode, { selector: (n) => n.id, maxLength: 90 }),
   wants: fc.uniqueArray(anyWant, { selector: (w) => w.id, maxLength: 60 }),
@@ -175,6 +242,8 @@ describe('properties', () => {
           expect(each.state).toBe('ready');
           expect(each.cordoned).toBe(false);
           const total = allocatable(each.capacity);
+          const alike = placed.filter((one) => one?.process === 'z').length;
+          if (alike > 0) expect(alike + (each.processes['z'] ?? 0)).toBeLessThanOrEqual(2);
           const used: Record<string, number> = { ...each.used };
           for (const one of placed) {
             expect(one?.pool).toBe(each.pool);
@@ -218,12 +287,14 @@ describe('properties', () => {
             .filter((p) => p.node === each.id)
             .map((p) => byId.get(p.want));
           const used = { ...each.used, instances: each.used.instances + placed.length };
+          const processes: Record<string, number> = { ...each.processes };
           for (const one of placed) {
             used.cpuMillis += one?.needs.cpuMillis ?? 0;
             used.memoryMiB += one?.needs.memoryMiB ?? 0;
             used.diskMiB += one?.needs.diskMiB ?? 0;
+            if (one) processes[one.process] = (processes[one.process] ?? 0) + 1;
           }
-          return { ...each, used };
+          return { ...each, used, processes };
         });
         const again = plan.refusals.flatMap((refusal) => byId.get(refusal.want) ?? []);
         expect(schedule(fleet(...after), again, seed).placements).toEqual([]);

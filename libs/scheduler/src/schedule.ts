@@ -1,133 +1,96 @@
-import { Candidates } from './candidates.ts';
-import { Room, amountsOf } from './capacity.ts';
-import type { Amounts, Placement, Plan, Refusal, Snapshot, Want } from './model.ts';
+import { Room } from './capacity.ts';
+import { Demand } from './demand.ts';
+import type { Look } from './demand.ts';
+import { hash } from './hash.ts';
+import type { Placement, Plan, Refusal, Snapshot, Want } from './model.ts';
 import { explainRefusal } from './refusal.ts';
-import { isAllowed } from './rules.ts';
-import { score } from './score.ts';
-
-/**
- * How many nodes that fit are scored for one want. All of them in a small fleet; in a large one the
- * fullest that fit, and as many that hold the image, are as good as all.
- */
-const scoredPerWant = 64;
-
-const nothing: Amounts = { cpuMillis: 0, memoryMiB: 0, diskMiB: 0, instances: 0 };
+import type { Lot } from './shelf.ts';
 
 /**
  * Decides where `wants` run: no I/O, no clock, no chance but `seed`; the same arguments give the
- * same plan, in whatever order the nodes and wants are listed. Reservations of one plan count for
- * the wants after them, so the plan as a whole never exceeds a node's capacity as the snapshot knows
- * it. Whoever applies it must still re-check, for the snapshot is old by then.
+ * same plan, in whatever order the nodes and wants are listed. Whoever applies it must still
+ * re-check, for the snapshot is old by then.
+ *
+ * It goes from node to node, the fullest first, and each takes, again and again, what leaves the
+ * least of it unused (`Shelf.best`), until nothing fits any more; so an emptier node is touched only
+ * when no fuller one can help. What comes before packing is said by the rounds and looks around it:
+ *
+ * - Spread. In the first round a node takes only from processes that have no instance on it, in the
+ *   second from those that have one, and so on: a lost host should cost a process as little as it can.
+ *   Zones come before nodes: lots are divided among them beforehand, and go elsewhere only when
+ *   nothing of theirs has room.
+ * - Image. Nodes that hold an image may take first what wants it, unless they are emptier by half
+ *   than where it would go otherwise: a pull costs seconds, a little slack costs nothing today.
  *
  * `seed` breaks ties between equal nodes: replicas with different seeds that plan at the same moment
  * do not all pick the same one.
  */
 export function schedule(snapshot: Snapshot, wants: readonly Want[], seed: number): Plan {
-  const fleet = new Fleet(snapshot, seed);
+  const rooms = fullestFirst(snapshot, wants, seed);
+  // A node that no want can use is left out of the search, not of the explanation.
+  const usable = rooms.filter(({ node }) => node.state === 'ready' && !node.cordoned);
+  const demand = new Demand(wants, usable, seed);
   const placements: Placement[] = [];
-  const refusals: Refusal[] = [];
-  // Room only shrinks while a plan is made: what was refused once is refused again, for the same reason.
-  const refused = new Map<string, Refusal>();
-  for (const want of largestFirst(wants)) {
-    const kind = kindOf(want);
-    const before = refused.get(kind);
-    if (before) {
-      refusals.push({ ...before, want: want.id });
-      continue;
-    }
-    const needs = amountsOf(want.needs);
-    const room = fleet.best(want, needs);
-    if (room) {
-      fleet.reserve(room, want, needs);
-      placements.push({ want: want.id, node: room.node.id });
-    } else {
-      const refusal = explainRefusal(want, needs, fleet.rooms);
-      refused.set(kind, refusal);
-      refusals.push(refusal);
-    }
-  }
-  return { placements, refusals };
-}
-
-class Fleet {
-  readonly rooms: readonly Room[];
-  private readonly byPool = new Map<string, Candidates>();
-  private readonly byImage = new Map<string, Room[]>();
-
-  constructor(snapshot: Snapshot, seed: number) {
-    const ordered = snapshot.nodes
-      .map((node) => ({ room: new Room(node, snapshot.pools), tie: hash(seed, node.id) }))
-      .map((entry) => ({ ...entry, full: entry.room.fullness(nothing) }))
-      // Fullest first: the search for candidates then packs by itself.
-      .sort(
-        (a, b) => b.full - a.full || a.tie - b.tie || (a.room.node.id < b.room.node.id ? -1 : 1),
-      );
-    this.rooms = ordered.map(({ room }) => room);
-    const pools = new Map<string, Room[]>();
-    for (const room of this.rooms) {
-      // A node that no want can use is left out of the search, not of the explanation.
-      if (room.node.state !== 'ready' || room.node.cordoned) continue;
-      listIn(pools, room.node.pool).push(room);
-      for (const image of room.images) listIn(this.byImage, image).push(room);
-    }
-    for (const [pool, rooms] of pools) this.byPool.set(pool, new Candidates(rooms));
-  }
-
-  /** The allowed room with the highest score; the first in the fleet's order among equals. */
-  best(want: Want, needs: Amounts): Room | null {
-    let best: Room | null = null;
-    let highest = -Infinity;
-    const consider = (room: Room) => {
-      const value = score(want, needs, room);
-      if (value > highest) {
-        best = room;
-        highest = value;
+  const place = (room: Room, lot: Lot): void => {
+    room.reserve(lot.want.process, lot.needs);
+    placements.push({ want: lot.waiting.pop() as string, node: room.node.id });
+  };
+  let heldBack = true;
+  const onHeldBack = (): void => void (heldBack = true);
+  for (let spread = 0; heldBack && placements.length < wants.length; spread++) {
+    heldBack = false;
+    for (const look of looks) {
+      const leastFull = look.ownImages ? fullnessInUse(usable, demand) - imageIsWorth : 0;
+      for (const room of usable) {
+        if (look.ownImages && (room.images.length === 0 || room.fullness() < leastFull)) continue;
+        for (const shelf of demand.shelvesFor(room, look)) {
+          let lot = shelf.best(room, spread, onHeldBack);
+          for (; lot; lot = shelf.best(room, spread, onHeldBack)) place(room, lot);
+        }
       }
-    };
-    const allowed = (room: Room) => isAllowed(want, needs, room);
-    this.byPool.get(want.pool)?.find(needs, scoredPerWant, allowed).forEach(consider);
-    // Looked at, not found: in a full fleet that has the image everywhere, the search stays short.
-    for (const room of this.byImage.get(want.image)?.slice(0, 4 * scoredPerWant) ?? []) {
-      if (allowed(room)) consider(room);
     }
-    return best;
   }
-
-  reserve(room: Room, want: Want, needs: Amounts): void {
-    room.reserve(want.app, needs);
-    this.byPool.get(room.node.pool)?.update(room);
-  }
+  return { placements, refusals: refuse(demand.lots, rooms) };
 }
 
-/** Large wants first, while there is room for them; the id only makes the order total. */
-function largestFirst(wants: readonly Want[]): Want[] {
-  return [...wants].sort(
-    (a, b) =>
-      b.needs.memoryMiB - a.needs.memoryMiB ||
-      b.needs.cpuMillis - a.needs.cpuMillis ||
-      b.needs.diskMiB - a.needs.diskMiB ||
-      (a.id < b.id ? -1 : a.id > b.id ? 1 : 0),
+const looks: readonly Look[] = [
+  { ownZone: true, ownImages: true },
+  { ownZone: true, ownImages: false },
+  { ownZone: false, ownImages: true },
+  { ownZone: false, ownImages: false },
+];
+
+/** In shares of a node's scarcest resource. */
+const imageIsWorth = 0.5;
+
+/** How full the node is that would be packed next, whatever images there are. */
+function fullnessInUse(rooms: readonly Room[], demand: Demand): number {
+  const anything: Look = { ownZone: false, ownImages: false };
+  const next = rooms.find((room) =>
+    demand.shelvesFor(room, anything).some((shelf) => shelf.mayFit(room)),
   );
+  return next?.fullness() ?? 0;
 }
 
-/** Wants of one kind are allowed on the same nodes. */
-function kindOf(want: Want): string {
-  const { cpuMillis, memoryMiB, diskMiB } = want.needs;
-  const labels = Object.entries(want.labels).sort(([a], [b]) => (a < b ? -1 : 1));
-  return JSON.stringify([cpuMillis, memoryMiB, diskMiB, want.pool, labels]);
+function fullestFirst(snapshot: Snapshot, wants: readonly Want[], seed: number): Room[] {
+  const images = new Set(wants.map(({ image }) => image));
+  return snapshot.nodes
+    .map((node) => new Room(node, snapshot.pools, images))
+    .map((room) => ({ room, full: room.fullness(), tie: hash(seed, room.node.id) }))
+    .sort((a, b) => b.full - a.full || a.tie - b.tie || (a.room.node.id < b.room.node.id ? -1 : 1))
+    .map(({ room }) => room);
 }
 
-function listIn<K>(lists: Map<K, Room[]>, key: K): Room[] {
-  const list = lists.get(key) ?? [];
-  lists.set(key, list);
-  return list;
-}
-
-/** FNV-1a over the id, started from the seed: spreads ties evenly, promises nothing else. */
-function hash(seed: number, id: string): number {
-  let value = (0x811c9dc5 ^ seed) >>> 0;
-  for (let index = 0; index < id.length; index++) {
-    value = Math.imul(value ^ id.charCodeAt(index), 0x01000193) >>> 0;
-  }
-  return value;
+/** Wants of the same size and taste are refused for the same reason, which is looked for once. */
+function refuse(lots: readonly Lot[], rooms: readonly Room[]): Refusal[] {
+  const known = new Map<string, Omit<Refusal, 'want'>>();
+  return lots.flatMap(({ want, needs, waiting }) => {
+    if (waiting.length === 0) return [];
+    const { process, pool, labels, mostPerNode } = want;
+    const limit = mostPerNode === null ? null : [process, mostPerNode];
+    const key = JSON.stringify([needs, pool, Object.entries(labels).sort(), limit]);
+    const reason = known.get(key) ?? explainRefusal(want, needs, rooms);
+    known.set(key, reason);
+    return waiting.map((id) => ({ ...reason, want: id }));
+  });
 }
