@@ -24,6 +24,13 @@ export const hostPages: Readonly<Record<string, ErrorPage>> = {
     text: 'This app is stopped. Its owner can start it again, or scale it up if it has zero instances.',
     retryAfter: null,
   },
+  paused: {
+    code: 'paused',
+    status: 503,
+    title: 'App is paused',
+    text: 'This app is paused. It answers again when its owner resumes it.',
+    retryAfter: null,
+  },
   starting: {
     code: 'starting',
     status: 503,

@@ -38,6 +38,7 @@ export function running(over: Partial<RunningSpec> = {}): RunningSpec {
     resources: defaultResources,
     graceSeconds: 10,
     readOnlyRoot: false,
+    paused: false,
     task: null,
     sealedEnv: '',
     ...over,

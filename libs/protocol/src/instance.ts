@@ -49,6 +49,8 @@ export const instanceSpec = z.discriminatedUnion('desired', [
     resources,
     graceSeconds: z.number().int().min(0),
     readOnlyRoot: z.boolean().default(false),
+    /** Held still as it is; when it is not there it is not started. */
+    paused: z.boolean().default(false),
     /** Set for a one-off task: it runs once, is never started again, and ends in the state `ended`. */
     task: z.object({ terminal: z.boolean(), stdin: z.boolean() }).nullable().default(null),
     /** Compact JWE to the node's sealing key over a JSON object name -> value: the app's config. */
@@ -67,8 +69,12 @@ export const reportedStates = [
   'ready',
   /** It was ready, and its check fails now. */
   'unready',
+  /** Held still: neither checked nor restarted until it is resumed. */
+  'paused',
   /** It ended and waits for its restart. */
   'backoff',
+  /** It ended many times in a row without running well for a while in between; it is tried more and more rarely. */
+  'crashloop',
   /** It cannot start and waiting does not help: image not found, no such command. */
   'failed',
   'stopping',

@@ -14,7 +14,7 @@ export const route = z.object({
   host: z.string(),
   tenant: z.string(),
   app: z.string(),
-  state: z.enum(['serving', 'starting', 'stopped', 'crashed']),
+  state: z.enum(['serving', 'starting', 'stopped', 'crashed', 'paused']),
   backends: z.array(routeBackend),
   /** Grows with every change of this route; an edge ignores older ones. */
   revision: z.number().int(),

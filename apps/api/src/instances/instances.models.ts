@@ -12,7 +12,9 @@ export const InstanceState = {
   RUNNING: 'running',
   READY: 'ready',
   UNREADY: 'unready',
+  PAUSED: 'paused',
   BACKOFF: 'backoff',
+  CRASHLOOP: 'crashloop',
   FAILED: 'failed',
   STOPPING: 'stopping',
   ENDED: 'ended',
@@ -29,7 +31,12 @@ registerEnumType(InstanceState, {
     RUNNING: { description: 'It runs; its health check has not passed yet.' },
     READY: { description: 'It runs and its health check passes.' },
     UNREADY: { description: 'It was ready; its health check fails now.' },
+    PAUSED: { description: 'It is held still until it is resumed.' },
     BACKOFF: { description: 'It ended and waits for its restart.' },
+    CRASHLOOP: {
+      description:
+        'It ended five times in a row without running well for a minute in between; it is tried more and more rarely.',
+    },
     FAILED: { description: 'It cannot start, and waiting does not help.' },
     STOPPING: { description: 'It is being stopped.' },
     ENDED: { description: 'A one-off task that has run; `lastExit` says how it ended.' },
@@ -48,13 +55,47 @@ registerEnumType(InstanceDesired, {
   },
 });
 
+export const InstanceExitReason = {
+  EXITED: 'exited',
+  SIGNAL: 'signal',
+  OOM: 'oom',
+  DISK_FULL: 'disk-full',
+  HEALTH: 'health',
+  START_FAILED: 'start-failed',
+  IMAGE_NOT_FOUND: 'image-not-found',
+  IMAGE_UNAUTHORISED: 'image-unauthorised',
+  IMAGE_WRONG_PLATFORM: 'image-wrong-platform',
+  IMAGE_CORRUPT: 'image-corrupt',
+  IMAGE_NO_SPACE: 'image-no-space',
+  REGISTRY_UNREACHABLE: 'registry-unreachable',
+  IMAGE_PULL_FAILED: 'image-pull-failed',
+} as const satisfies Record<string, ExitView['reason']>;
+registerEnumType(InstanceExitReason, {
+  name: 'InstanceExitReason',
+  description: 'Why an instance ended, or could not start.',
+  valuesMap: {
+    EXITED: { description: 'Its process ended by itself; `exitCode` says how.' },
+    SIGNAL: { description: 'A signal killed its process; `signal` names it.' },
+    OOM: { description: 'It needed more memory than it may have and was killed.' },
+    DISK_FULL: { description: 'It ended with its disk full.' },
+    HEALTH: { description: 'Its health check kept failing, so it was ended.' },
+    START_FAILED: {
+      description: 'Its process could not be started: no such command, for example.',
+    },
+    IMAGE_NOT_FOUND: { description: 'The registry has no such image.' },
+    IMAGE_UNAUTHORISED: { description: 'The registry does not give the image to the platform.' },
+    IMAGE_WRONG_PLATFORM: { description: 'The image is for another kind of machine.' },
+    IMAGE_CORRUPT: { description: 'What the registry gave is not what the digest promises.' },
+    IMAGE_NO_SPACE: { description: "The node's disk has no room for the image." },
+    REGISTRY_UNREACHABLE: { description: 'The registry does not answer.' },
+    IMAGE_PULL_FAILED: { description: 'The image could not be fetched for another reason.' },
+  },
+});
+
 @ObjectType({ description: 'How a process ended that was not asked to.' })
 export class InstanceExit {
-  @Field(() => String, {
-    description:
-      'exited, signal, oom, health, start-failed, image-not-found, image-unauthorised, image-wrong-platform, image-corrupt, image-no-space, registry-unreachable or image-pull-failed.',
-  })
-  reason: string;
+  @Field(() => InstanceExitReason, { description: 'What kind of end it was.' })
+  reason: ExitView['reason'];
 
   @Field(() => Int, { nullable: true, description: 'Its exit code, when it exited.' })
   exitCode: number | null;

@@ -166,7 +166,9 @@ export type InstanceState =
   | 'RUNNING'
   | 'READY'
   | 'UNREADY'
+  | 'PAUSED'
   | 'BACKOFF'
+  | 'CRASHLOOP'
   | 'FAILED'
   | 'STOPPING'
   | 'ENDED'
@@ -187,8 +189,23 @@ export interface Instance {
   lastExit: InstanceExit | null;
 }
 
+export type ExitReason =
+  | 'EXITED'
+  | 'SIGNAL'
+  | 'OOM'
+  | 'DISK_FULL'
+  | 'HEALTH'
+  | 'START_FAILED'
+  | 'IMAGE_NOT_FOUND'
+  | 'IMAGE_UNAUTHORISED'
+  | 'IMAGE_WRONG_PLATFORM'
+  | 'IMAGE_CORRUPT'
+  | 'IMAGE_NO_SPACE'
+  | 'REGISTRY_UNREACHABLE'
+  | 'IMAGE_PULL_FAILED';
+
 export interface InstanceExit {
-  reason: string;
+  reason: ExitReason;
   exitCode: number | null;
   signal: string | null;
   message: string;

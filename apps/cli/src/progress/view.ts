@@ -33,8 +33,10 @@ export function stateOf(instance: Pick<Instance, 'state' | 'desired'>): string {
 const marks: Partial<Record<InstanceState, string>> = {
   READY: '●',
   BACKOFF: '✗',
+  CRASHLOOP: '✗',
   FAILED: '✗',
   UNREADY: '!',
+  PAUSED: '‖',
 };
 
 /** The state in its colour. */
@@ -44,8 +46,10 @@ export function paintState(state: string, style: Style, text = state): string {
       return style.good(text);
     case 'failed':
     case 'backoff':
+    case 'crashloop':
       return style.bad(text);
     case 'unready':
+    case 'paused':
       return style.warn(text);
     case 'stopping':
     case 'draining':
@@ -134,6 +138,8 @@ function instanceLines(deployment: Deployment, { columns, style }: Canvas): stri
   });
 }
 
+const isDown = (state: InstanceState) => state === 'BACKOFF' || state === 'CRASHLOOP';
+
 function instanceLine(instance: Instance, columns: number, style: Style): string {
   const state = stateOf(instance);
   const mark = instance.desired === 'RUNNING' ? (marks[instance.state] ?? '○') : '·';
@@ -141,7 +147,7 @@ function instanceLine(instance: Instance, columns: number, style: Style): string
     instance.restarts > 0
       ? `${String(instance.restarts)} ${instance.restarts === 1 ? 'restart' : 'restarts'}`
       : '',
-    instance.message ?? (instance.state === 'BACKOFF' ? (instance.lastExit?.message ?? '') : ''),
+    instance.message ?? (isDown(instance.state) ? (instance.lastExit?.message ?? '') : ''),
   ].filter((note) => note !== '');
   const head = `    ${mark} ${instance.id}  ${pad(`v${String(instance.release)}`, 4)} ${pad(state, 9)}`;
   const text = fit(`${head} ${notes.join(', ')}`.trimEnd(), columns);
@@ -156,6 +162,7 @@ function cut(lines: string[], most: number, rest: (more: number) => string): str
 /** States that a log should tell of even when no step of the deployment does. */
 const telling: readonly string[] = [
   'backoff',
+  'crashloop',
   'failed',
   'unready',
 ] satisfies Lowercase<InstanceState>[];

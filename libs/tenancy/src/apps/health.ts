@@ -35,6 +35,8 @@ export function appHealth(facts: AppFacts): AppHealth {
   if (facts.deploying) return 'deploying';
   if (facts.processes.every(({ count, ready }) => ready >= count)) return 'running';
   const anyReady = facts.processes.some(({ ready }) => ready > 0);
-  const anyEnded = facts.instanceStates.some((s) => s === 'backoff' || s === 'failed');
+  const anyEnded = facts.instanceStates.some(
+    (s) => s === 'backoff' || s === 'crashloop' || s === 'failed',
+  );
   return !anyReady && anyEnded ? 'crashed' : 'degraded';
 }

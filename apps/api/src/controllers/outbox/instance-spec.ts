@@ -80,6 +80,7 @@ export async function instanceSpecOf(
     resources: definition.resources,
     graceSeconds,
     readOnlyRoot: definition.readOnlyRoot,
+    paused: row.frozen,
     task: task && { terminal: task.terminal, stdin: task.stdin },
     sealedEnv,
   };

@@ -13,7 +13,9 @@ export const instanceStates = [
   'running',
   'ready',
   'unready',
+  'paused',
   'backoff',
+  'crashloop',
   'failed',
   'stopping',
   'ended',
@@ -97,7 +99,7 @@ export const storedApp = z.object({
   routes: z.array(
     z.object({
       host: z.string(),
-      state: z.enum(['serving', 'starting', 'stopped', 'crashed']),
+      state: z.enum(['serving', 'starting', 'stopped', 'crashed', 'paused']),
       revision: z.number(),
       backends: z.array(routeBackend),
       deleted: z.boolean(),

@@ -2,6 +2,7 @@ import type { RouteBackend } from '@bulkhead/protocol';
 import type { AppSnapshot, InstanceSnapshot } from './app-snapshot.ts';
 import {
   isCurrent,
+  isDown,
   isParked,
   routedProcess,
   runningDeployment,
@@ -79,7 +80,7 @@ function stateOf(
   const current = app.instances.filter(
     (each) => each.process === routedProcess && each.desired === 'running' && isCurrent(app, each),
   );
-  const down = current.every(({ state }) => state === 'backoff' || state === 'failed');
+  const down = current.every(isDown);
   if (current.length > 0 && down && !runningDeployment(app)) return 'crashed';
   return 'starting';
 }

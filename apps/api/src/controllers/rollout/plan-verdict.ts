@@ -2,7 +2,7 @@ import type { DeploymentFailure, DeploymentFailureCode } from '@bulkhead/protoco
 import { allEdgesApplied } from './app-snapshot.ts';
 import type { AppSnapshot, DeploymentSnapshot, InstanceSnapshot } from './app-snapshot.ts';
 import { isReady } from './plan-process.ts';
-import { isCurrent, wantedProcesses } from './wanted.ts';
+import { isCurrent, isDown, wantedProcesses } from './wanted.ts';
 
 /** A new instance that ended this often is called crashed; agents count a restart with each end. */
 const crashLimit = 2;
@@ -62,7 +62,7 @@ function isOnTrial(
 function failureOf(app: AppSnapshot, instance: InstanceSnapshot): DeploymentFailure | null {
   // Whatever happened to it before, it serves now.
   if (isReady(instance)) return null;
-  const down = instance.state === 'backoff' || instance.state === 'failed';
+  const down = isDown(instance);
   if (instance.state === 'pending') return noRoom(app, instance);
   const exit = instance.lastExit;
   if (!exit) {

@@ -51,3 +51,8 @@ export function wantedProcesses(app: AppSnapshot): WantedProcess[] {
 export function isCurrent(app: AppSnapshot, instance: InstanceSnapshot): boolean {
   return instance.releaseId === app.release?.id && instance.epoch === app.epoch;
 }
+
+/** Whether it does not run, and not because somebody asked for that. */
+export function isDown({ state }: InstanceSnapshot): boolean {
+  return state === 'backoff' || state === 'crashloop' || state === 'failed';
+}
