@@ -51,6 +51,10 @@ const onApp = (mutation: string, fields: string, codes: readonly string[] = hidd
   document: `mutation { ${mutation}(input: { tenant: "demo", ${fields} }) { __typename } }`,
   codes,
 });
+const onNode = (mutation: string, fields = ''): Attack => ({
+  document: `mutation { ${mutation}(input: { node: "n1"${fields} }) { __typename } }`,
+  codes: operators,
+});
 const onAppFlag = (mutation: string, fields: string): Attack => ({
   document: `mutation { ${mutation}(input: { tenant: "demo", ${fields} }) }`,
   codes: hidden,
@@ -67,6 +71,7 @@ const attacks = (): Record<string, Attack> => ({
   'Query.logs': { document: '{ logs(tenant: "demo", app: "hello") { text } }', codes: hidden },
   'Query.nodes': { document: '{ nodes { totalCount } }', codes: operators },
   'Query.node': { document: '{ node(name: "n1") { id } }', codes: operators },
+  'Query.drainPlan': { document: '{ drainPlan(node: "n1") { to } }', codes: operators },
   'Query.tenants': { document: '{ tenants { totalCount } }', codes: operators },
   'Mutation.addMember': onApp('addMember', `email: "${attacker.email}", role: OWNER`),
   'Mutation.setMemberRole': onApp('setMemberRole', `email: "${victim.email}", role: VIEWER`),
@@ -83,6 +88,11 @@ const attacks = (): Record<string, Attack> => ({
   'Mutation.stopApp': onApp('stopApp', 'app: "hello"'),
   'Mutation.startApp': onApp('startApp', 'app: "hello"'),
   'Mutation.setQuota': onApp('setQuota', 'resource: "apps", limit: 0', operators),
+  'Mutation.cordonNode': onNode('cordonNode'),
+  'Mutation.uncordonNode': onNode('uncordonNode'),
+  'Mutation.drainNode': onNode('drainNode'),
+  'Mutation.cancelDrain': onNode('cancelDrain'),
+  'Mutation.labelNode': onNode('labelNode', ', labels: []'),
   'Subscription.deploymentProgress': {
     document: `subscription { deploymentProgress(id: "${known.deployment}") { id } }`,
     codes: hidden,

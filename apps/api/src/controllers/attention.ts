@@ -13,7 +13,7 @@ export async function appsInMotion(tenancy: Tenancy): Promise<string[]> {
         WHERE "goneAt" IS NULL AND ("desired" = 'draining' OR "state" = 'pending'
           OR ("oneOff" AND "desired" = 'running' AND ("state" = 'ended' OR "deadlineAt" < now())))
       UNION SELECT i."appId"::text FROM "Instance" i JOIN "Node" n ON n."id" = i."nodeId"
-        WHERE n."state" = 'lost' AND i."goneAt" IS NULL AND i."desired" = 'running'`;
+        WHERE (n."state" = 'lost' OR n."draining") AND i."goneAt" IS NULL AND i."desired" = 'running'`;
     return rows.map(({ id }) => id);
   });
 }

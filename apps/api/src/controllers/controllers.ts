@@ -25,6 +25,7 @@ import type { Delivery } from './outbox/delivery.ts';
 import { Publisher, takeNudges } from './outbox/publisher.ts';
 import { Refill } from './outbox/refill.ts';
 import { Placement } from './placement/place.ts';
+import type { DrainMove } from './placement/plan-drain.ts';
 import type { Applied } from './reports/apply-reports.ts';
 import { ReportConsumer } from './reports/report-consumer.ts';
 import { AppReconciler } from './rollout/reconcile.ts';
@@ -149,6 +150,11 @@ export class Controllers {
   /** Look at this app now. Safe at any time and as often as one likes. */
   nudge(appId: string): void {
     this.#apps.add(appId);
+  }
+
+  /** What draining a node would do now; changes nothing. */
+  planDrain(node: string): Promise<DrainMove[]> {
+    return this.#placement.planDrain(node);
   }
 
   #outboxChanged(): void {

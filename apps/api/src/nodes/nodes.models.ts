@@ -1,4 +1,4 @@
-import { Field, ID, Int, ObjectType, registerEnumType } from '@nestjs/graphql';
+import { Field, ID, InputType, Int, ObjectType, registerEnumType } from '@nestjs/graphql';
 import type { CapacityView, InstanceState as StateName } from '@bulkhead/tenancy';
 import { connectionOf } from '../graphql/connection.ts';
 import { DateTime } from '../graphql/date-time.ts';
@@ -36,6 +36,15 @@ export class Capacity {
   instances: number;
 }
 
+@ObjectType({ description: 'A word that says something of a node.' })
+export class Label {
+  @Field(() => String, { description: 'What it is about.' })
+  name: string;
+
+  @Field(() => String, { description: 'What it says.' })
+  value: string;
+}
+
 @ObjectType({ description: 'A host in the fleet. For operators.' })
 export class Node {
   @Field(() => ID, { description: 'Never changes.' })
@@ -52,6 +61,9 @@ export class Node {
 
   @Field(() => Boolean, { description: 'Whether it gets no new instances.' })
   cordoned: boolean;
+
+  @Field(() => Boolean, { description: 'Whether its instances are being replaced elsewhere.' })
+  draining: boolean;
 
   @Field(() => String, {
     nullable: true,
@@ -91,6 +103,9 @@ export class NodeInstance {
   @Field(() => String, { description: 'Name of the process.' })
   process: string;
 
+  @Field(() => Boolean, { description: 'Whether it runs once and ends, and is not moved.' })
+  oneOff: boolean;
+
   @Field(() => InstanceState, { description: 'What was last observed.' })
   state: StateName;
 
@@ -99,6 +114,51 @@ export class NodeInstance {
 
   @Field(() => Int, { description: 'Reserved, in MiB.' })
   memoryMiB: number;
+}
+
+@ObjectType({ description: 'What draining a node would do with one of its instances.' })
+export class DrainMove {
+  @Field(() => ID, { description: 'The instance.' })
+  instance: string;
+
+  @Field(() => String, { description: 'Slug of its tenant.' })
+  tenant: string;
+
+  @Field(() => String, { description: 'Name of its app.' })
+  app: string;
+
+  @Field(() => String, { description: 'Name of its process.' })
+  process: string;
+
+  @Field(() => String, {
+    nullable: true,
+    description: 'Node with room for its copy; null when it would stay.',
+  })
+  to: string | null;
+
+  @Field(() => String, { nullable: true, description: 'Why it would stay.' })
+  why: string | null;
+}
+
+@InputType({ description: 'A change of one label.' })
+export class LabelInput {
+  @Field(() => String, { description: 'What it is about.' })
+  name: string;
+
+  @Field(() => String, { nullable: true, description: 'What it says; null removes it.' })
+  value?: string | null;
+}
+
+@InputType({ description: 'Which node.' })
+export class NodeInput {
+  @Field(() => String, { description: 'Its name.' })
+  node: string;
+}
+
+@InputType({ description: 'Which labels of a node to change.' })
+export class LabelNodeInput extends NodeInput {
+  @Field(() => [LabelInput], { description: 'Those that are not named stay as they are.' })
+  labels: LabelInput[];
 }
 
 export const NodeInstanceConnection = connectionOf(NodeInstance, 'NodeInstance');

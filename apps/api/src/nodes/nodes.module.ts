@@ -1,5 +1,6 @@
 import { Module } from '@nestjs/common';
+import { ControllersModule } from '../controllers/controllers.module.ts';
 import { NodesResolver } from './nodes.resolver.ts';
 
-@Module({ providers: [NodesResolver] })
+@Module({ imports: [ControllersModule], providers: [NodesResolver] })
 export class NodesModule {}

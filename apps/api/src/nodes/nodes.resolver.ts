@@ -1,14 +1,27 @@
-import { Args, Parent, Query, ResolveField, Resolver } from '@nestjs/graphql';
+import { Inject } from '@nestjs/common';
+import { Args, Mutation, Parent, Query, ResolveField, Resolver } from '@nestjs/graphql';
 import type { NodeView } from '@bulkhead/tenancy';
 import { Requires } from '../auth/permissions.ts';
 import { PageArguments } from '../graphql/connection.ts';
+import type { Controllers } from '../controllers/controllers.ts';
+import { CONTROLLERS } from '../controllers/controllers.module.ts';
 import { OpenDoor, type Door } from '../graphql/door.ts';
-import { Node, NodeConnection, NodeInstanceConnection } from './nodes.models.ts';
+import {
+  DrainMove,
+  Label,
+  LabelNodeInput,
+  Node,
+  NodeConnection,
+  NodeInput,
+  NodeInstanceConnection,
+} from './nodes.models.ts';
 
 const fact = { nullable: true } as const;
 
 @Resolver(() => Node)
 export class NodesResolver {
+  constructor(@Inject(CONTROLLERS) private readonly controllers: Controllers) {}
+
   @Query(() => NodeConnection, { description: 'The fleet, by name. For operators.' })
   @Requires('node.read')
   nodes(@OpenDoor() door: Door, @Args() page: PageArguments) {
@@ -22,6 +35,83 @@ export class NodesResolver {
     @Args('name', { type: () => String, description: 'Its name.' }) name: string,
   ) {
     return door.operator((tx) => tx.nodes.get(name));
+  }
+
+  @Query(() => [DrainMove], {
+    description: 'What draining a node would do now. For operators.',
+  })
+  @Requires('node.read')
+  async drainPlan(
+    @OpenDoor() door: Door,
+    @Args('node', { type: () => String, description: 'Its name.' }) name: string,
+  ): Promise<DrainMove[]> {
+    const node = await door.operator((tx) => tx.nodes.get(name));
+    const moves = await this.controllers.planDrain(node.id);
+    const names = await door.operator((tx) => tx.nodes.names(moves.flatMap(({ to }) => to ?? [])));
+    return moves.map((move) => ({ ...move, to: names.get(move.to ?? '') ?? null }));
+  }
+
+  @Mutation(() => Node, {
+    description: 'The node gets no new instances; what runs there stays. For operators.',
+  })
+  @Requires('node.manage')
+  cordonNode(
+    @OpenDoor() door: Door,
+    @Args('input', { description: 'Which node.' }) { node }: NodeInput,
+  ) {
+    return door.operator((tx) => tx.nodes.setCordoned(node, true));
+  }
+
+  @Mutation(() => Node, {
+    description: 'The node gets instances again; a drain of it ends. For operators.',
+  })
+  @Requires('node.manage')
+  uncordonNode(
+    @OpenDoor() door: Door,
+    @Args('input', { description: 'Which node.' }) { node }: NodeInput,
+  ) {
+    return door.operator((tx) => tx.nodes.setCordoned(node, false));
+  }
+
+  @Mutation(() => Node, {
+    description:
+      'Cordons the node and replaces what runs there, each instance only when its copy elsewhere is ready and routed. For operators.',
+  })
+  @Requires('node.manage')
+  drainNode(
+    @OpenDoor() door: Door,
+    @Args('input', { description: 'Which node.' }) { node }: NodeInput,
+  ) {
+    return door.operator((tx) => tx.nodes.setDraining(node, true));
+  }
+
+  @Mutation(() => Node, {
+    description: 'What is still on the node stays; it remains cordoned. For operators.',
+  })
+  @Requires('node.manage')
+  cancelDrain(
+    @OpenDoor() door: Door,
+    @Args('input', { description: 'Which node.' }) { node }: NodeInput,
+  ) {
+    return door.operator((tx) => tx.nodes.setDraining(node, false));
+  }
+
+  @Mutation(() => Node, { description: 'Sets and removes labels of a node. For operators.' })
+  @Requires('node.manage')
+  labelNode(
+    @OpenDoor() door: Door,
+    @Args('input', { description: 'Which labels.' }) { node, labels }: LabelNodeInput,
+  ) {
+    const changes = Object.fromEntries(labels.map(({ name, value }) => [name, value ?? null]));
+    return door.operator((tx) => tx.nodes.setLabels(node, changes));
+  }
+
+  @ResolveField(() => [Label], { description: 'By name. `zone` names its failure zone.' })
+  @Requires('node.read')
+  labels(@Parent() node: NodeView): Label[] {
+    return Object.entries(node.labels)
+      .map(([name, value]) => ({ name, value }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   @ResolveField(() => NodeInstanceConnection, { description: 'Instances on it that are not gone.' })

@@ -422,6 +422,30 @@ describe('tenants, members and operators', () => {
       instances: [{ tenant: 'demo' }],
     });
     expect(await refusal(ops, ['nodes', 'info', 'node-9'])).toBe('5 error: node node-9 not found');
+    expect((await ops.run(['nodes', 'label', 'node-1', 'zone=a', 'disk=ssd'])).stdout).toBe(
+      'node-1: zone=a disk=ssd\n',
+    );
+    expect((await ops.run(['nodes', 'label', 'node-1', 'disk-'])).stdout).toBe('node-1: zone=a\n');
+    expect(await refusal(ops, ['nodes', 'label', 'node-1', 'zone'])).toBe(
+      '2 error: "zone" is neither name=value nor name-',
+    );
+    expect((await ops.run(['nodes', 'cordon', 'node-1'])).stdout).toBe(
+      'node-1 gets no new instances.\n',
+    );
+    expect((await ops.run(['nodes', 'drain', 'node-1', '--dry-run'])).stdout).toMatch(
+      /^i000000000001 +demo +hello +web +stays +no node can take it/m,
+    );
+    const drained = await ops.run(['nodes', 'drain', 'node-1']);
+    expect(drained.stderr).toContain('i000000000001 (demo/hello) stays for now: no node');
+    expect(drained.stdout).toBe('node-1 is empty and cordoned.\n');
+    expect((await ops.run(['nodes'])).stdout).toContain('ready, draining');
+    expect((await ops.run(['nodes', 'drain', 'node-1', '--cancel'])).code).toBe(0);
+    expect((await ops.run(['nodes', 'uncordon', 'node-1'])).stdout).toBe(
+      'node-1 gets instances again.\n',
+    );
+    expect(await refusal(ann, ['nodes', 'drain', 'node-1'])).toBe(
+      '4 error: only operators may see nodes',
+    );
     expect(await ops.json(['tenants', 'list', '--all'])).toMatchObject([{ slug: 'demo' }]);
     expect((await ops.run(['quota', 'set', 'apps=20', '-t', 'demo'])).stdout).toMatch(
       /^apps +0 +20 /m,

@@ -4,6 +4,7 @@ import type { Node } from '../graphql/types.ts';
 import type { Style } from '../output/style.ts';
 import { relative } from '../output/time.ts';
 import { examples, groupDefault, type Act } from './kit.ts';
+import { drainCommands } from './node-drain.ts';
 
 const share = (used: number, of: number) =>
   of > 0 ? `${String(Math.round((used / of) * 100))}%` : '-';
@@ -21,7 +22,8 @@ function paintNode(state: Node['state'], style: Style, text: string): string {
   }
 }
 
-const stateOf = (node: Node) => `${node.state.toLowerCase()}${node.cordoned ? ', cordoned' : ''}`;
+const stateOf = (node: Node) =>
+  `${node.state.toLowerCase()}${node.draining ? ', draining' : node.cordoned ? ', cordoned' : ''}`;
 
 /** `crun 1.8.1, conmon 2.1.6` */
 function programs(versions: Record<string, string | null>): string {
@@ -94,6 +96,7 @@ export function nodeCommands(program: Command, act: Act): void {
             ['Node', `${node.name} (${node.id})`],
             ['State', paintNode(node.state, out.style, stateOf(node))],
             ['Pool', node.pool],
+            ['Labels', node.labels.map(({ name, value }) => `${name}=${value}`).join(' ') || '-'],
             ['Heard', relative(node.lastSeenAt, now)],
             ['Joined', relative(node.createdAt, now)],
             ['CPU', of(reserved.cpuMillis, capacity.cpuMillis, 'm')],
@@ -123,4 +126,5 @@ export function nodeCommands(program: Command, act: Act): void {
       ),
     ['nodes info node-1', 'nodes info node-1 --json'],
   );
+  drainCommands(group, act);
 }

@@ -40,7 +40,7 @@ const deployment = `${deploymentBase} deadlineAt
   failure { code message process instance exitCode lastLines }
   events { id at message }
   instances { ${instance} }`;
-const node = `id name pool state cordoned agentVersion lastSeenAt createdAt instanceCount
+const node = `id name pool state cordoned draining labels { name value } agentVersion lastSeenAt createdAt instanceCount
   capacity { cpuMillis memoryMiB diskMiB instances } reserved { cpuMillis memoryMiB diskMiB instances }`;
 
 export const me = operation<{ me: T.Viewer }>(`query Me { me { ${viewer} } }`);
@@ -290,5 +290,26 @@ export const nodes = operation<{ nodes: T.Page<T.Node> }, Paged<unknown>>(
 export const nodeInfo = operation<{ node: T.NodeInfo }, { name: string }>(
   `query NodeInfo($name: String!) { node(name: $name) {
     ${node} kernel os cgroup crun conmon diskLimit
-    instances(first: 200) { ${page} nodes { id tenant app process state cpuMillis memoryMiB } } } }`,
+    instances(first: 200) { ${page} nodes { id tenant app process oneOff state cpuMillis memoryMiB } } } }`,
 );
+
+type NodeOperation = { input: { node: string } };
+export const cordonNode = operation<{ cordonNode: T.Node }, NodeOperation>(
+  `mutation CordonNode($input: NodeInput!) { cordonNode(input: $input) { ${node} } }`,
+);
+export const uncordonNode = operation<{ uncordonNode: T.Node }, NodeOperation>(
+  `mutation UncordonNode($input: NodeInput!) { uncordonNode(input: $input) { ${node} } }`,
+);
+export const drainNode = operation<{ drainNode: T.Node }, NodeOperation>(
+  `mutation DrainNode($input: NodeInput!) { drainNode(input: $input) { ${node} } }`,
+);
+export const cancelDrain = operation<{ cancelDrain: T.Node }, NodeOperation>(
+  `mutation CancelDrain($input: NodeInput!) { cancelDrain(input: $input) { ${node} } }`,
+);
+export const drainPlan = operation<{ drainPlan: T.DrainMove[] }, { node: string }>(
+  `query DrainPlan($node: String!) { drainPlan(node: $node) { instance tenant app process to why } }`,
+);
+export const labelNode = operation<
+  { labelNode: T.Node },
+  { input: { node: string; labels: { name: string; value: string | null }[] } }
+>(`mutation LabelNode($input: LabelNodeInput!) { labelNode(input: $input) { ${node} } }`);

@@ -243,6 +243,8 @@ export interface Node {
   pool: string;
   state: 'JOINING' | 'READY' | 'SUSPECT' | 'LOST';
   cordoned: boolean;
+  draining: boolean;
+  labels: { name: string; value: string }[];
   agentVersion: string | null;
   lastSeenAt: string | null;
   createdAt: string;
@@ -259,6 +261,15 @@ export interface NodeInfo extends Node {
   conmon: string | null;
   diskLimit: string | null;
   instances: Page<NodeInstance>;
+}
+
+export interface DrainMove {
+  instance: string;
+  tenant: string;
+  app: string;
+  process: string;
+  to: string | null;
+  why: string | null;
 }
 
 export interface NodeInstance {

@@ -133,6 +133,12 @@ export class FakeTenant {
   }
 }
 
+interface FakeNodeState {
+  cordoned: boolean;
+  draining: boolean;
+  labels: Record<string, string>;
+}
+
 /** The root value: one method per query, mutation and subscription. */
 export class FakePlatform {
   readonly users: FakeUser[] = [];
@@ -213,6 +219,7 @@ export class FakePlatform {
       throw refuse('FORBIDDEN', 'only operators may list every tenant');
     return connection([...this.tenantMap.values()], args);
   }
+  readonly #nodeState: FakeNodeState = { cordoned: false, draining: false, labels: {} };
   nodes(args: Page, context: Context) {
     if (!this.#user(context).operator) throw refuse('FORBIDDEN', 'only operators may see nodes');
     return connection([this.#node()], args);
@@ -222,6 +229,35 @@ export class FakePlatform {
     if (name !== 'node-1') throw refuse('NOT_FOUND', `node ${name} not found`);
     return this.#node();
   }
+  #changeNode(node: string, context: Context, changes: Partial<FakeNodeState>) {
+    const known = this.node({ name: node }, context);
+    Object.assign(this.#nodeState, changes);
+    return { ...known, ...this.#node() };
+  }
+  cordonNode = ({ input }: { input: { node: string } }, context: Context) =>
+    this.#changeNode(input.node, context, { cordoned: true });
+  uncordonNode = ({ input }: { input: { node: string } }, context: Context) =>
+    this.#changeNode(input.node, context, { cordoned: false, draining: false });
+  drainNode = ({ input }: { input: { node: string } }, context: Context) =>
+    this.#changeNode(input.node, context, { cordoned: true, draining: true });
+  cancelDrain = ({ input }: { input: { node: string } }, context: Context) =>
+    this.#changeNode(input.node, context, { draining: false });
+  labelNode(
+    { input }: { input: { node: string; labels: { name: string; value: string | null }[] } },
+    context: Context,
+  ) {
+    const labels = { ...this.#nodeState.labels };
+    for (const { name, value } of input.labels) {
+      if (value === null) delete labels[name];
+      else labels[name] = value;
+    }
+    return this.#changeNode(input.node, context, { labels });
+  }
+  drainPlan({ node }: { node: string }, context: Context) {
+    this.node({ name: node }, context);
+    const at = { instance: 'i000000000001', tenant: 'demo', app: 'hello', process: 'web' };
+    return [{ ...at, to: null, why: 'no node can take it: 1 node is cordoned' }];
+  }
   #node() {
     const now = new Date().toISOString();
     return {
@@ -229,7 +265,9 @@ export class FakePlatform {
       name: 'node-1',
       pool: 'default',
       state: 'READY',
-      cordoned: false,
+      cordoned: this.#nodeState.cordoned,
+      draining: this.#nodeState.draining,
+      labels: Object.entries(this.#nodeState.labels).map(([name, value]) => ({ name, value })),
       agentVersion: '0.1.0',
       lastSeenAt: now,
       createdAt: now,
@@ -241,7 +279,7 @@ export class FakePlatform {
       diskLimit: 'btrfs',
       capacity: { cpuMillis: 2000, memoryMiB: 24_000, diskMiB: 100_000, instances: 1000 },
       reserved: { cpuMillis: 100, memoryMiB: 128, diskMiB: 512, instances: 1 },
-      instanceCount: 1,
+      instanceCount: this.#nodeState.draining ? 0 : 1,
       instances: (args: Page) =>
         connection(
           [
@@ -250,6 +288,7 @@ export class FakePlatform {
               tenant: 'demo',
               app: 'hello',
               process: 'web',
+              oneOff: false,
               state: 'READY',
               cpuMillis: 100,
               memoryMiB: 128,

@@ -1,4 +1,4 @@
-import { dnsLabel, notFound, type NodeFacts } from '@bulkhead/protocol';
+import { dnsLabel, invalid, notFound, type NodeFacts } from '@bulkhead/protocol';
 import type { JWK } from 'jose';
 import { z } from 'zod';
 import type { AuditWriter } from '../audit/audit.ts';
@@ -23,6 +23,8 @@ export interface NodeView {
   readonly pool: string;
   readonly state: NodeState;
   readonly cordoned: boolean;
+  readonly draining: boolean;
+  readonly labels: Readonly<Record<string, string>>;
   readonly agentVersion: string | null;
   readonly lastSeenAt: Date | null;
   readonly createdAt: Date;
@@ -39,6 +41,8 @@ export interface NodeInstanceView {
   readonly tenant: string;
   readonly app: string;
   readonly process: string;
+  /** A one-off task: it ends by itself and is not moved. */
+  readonly oneOff: boolean;
   readonly state: InstanceState;
   readonly cpuMillis: number;
   readonly memoryMiB: number;
@@ -63,6 +67,20 @@ const registration = z.object({
   natsUser: z.string().regex(/^U[A-Z2-7]{55}$/, 'not the public nkey of a user'),
   registrySecret: z.string().min(32, 'use at least 32 characters'),
 });
+
+const mostLabels = 32;
+const labelChanges = z.record(
+  z
+    .string()
+    .regex(/^[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?$/, 'use 1 to 63 of a-z, 0-9 and . _ / -'),
+  z
+    .string()
+    .regex(
+      /^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/,
+      'use 1 to 63 letters, digits and . _ -',
+    )
+    .nullable(),
+);
 
 const byName = new Keyset('nodes', cursorKey.text);
 const byId = new Keyset('node-instances', cursorKey.text);
@@ -100,6 +118,15 @@ export class Nodes {
     return toView(node, (await this.#reserved([node.id])).get(node.id));
   }
 
+  /** Names by id; ids of no node are left out. */
+  async names(ids: readonly string[]): Promise<ReadonlyMap<string, string>> {
+    const rows = await this.#db.node.findMany({
+      where: { id: { in: [...ids] } },
+      select: { id: true, name: true },
+    });
+    return new Map(rows.map(({ id, name }) => [id, name]));
+  }
+
   /** Instances that are not gone, by id. */
   async instances(nodeId: string, args: PageArgs): Promise<Page<NodeInstanceView>> {
     const { take, after } = byId.start(args);
@@ -114,11 +141,12 @@ export class Nodes {
       rows,
       totalCount: await this.#db.instance.count({ where }),
       key: (row) => [row.id],
-      view: ({ id, app, process, state, cpuMillis, memoryMiB }) => ({
+      view: ({ id, app, process, oneOff, state, cpuMillis, memoryMiB }) => ({
         id,
         tenant: app.tenant.slug,
         app: app.name,
         process,
+        oneOff,
         state,
         cpuMillis,
         memoryMiB,
@@ -142,6 +170,63 @@ export class Nodes {
     });
     await this.#audit.write('node.register', name, { id: node.id, pool, natsUser });
     return toView(node, (await this.#reserved([node.id])).get(node.id));
+  }
+
+  /** Takes no new instances, or does so again, which also ends a drain. */
+  async setCordoned(name: string, cordoned: boolean): Promise<NodeView> {
+    const action = cordoned ? 'node.cordon' : 'node.uncordon';
+    return this.#change(name, action, cordoned ? { cordoned } : { cordoned, draining: false });
+  }
+
+  /** Has its instances replaced elsewhere, each before it stops; or stops doing so, and it stays cordoned. */
+  async setDraining(name: string, draining: boolean): Promise<NodeView> {
+    const action = draining ? 'node.drain' : 'node.cancelDrain';
+    return this.#change(name, action, draining ? { cordoned: true, draining } : { draining });
+  }
+
+  /** Sets labels, and removes those whose value is null. INVALID for what is no label. */
+  async setLabels(
+    name: string,
+    changes: Readonly<Record<string, string | null>>,
+  ): Promise<NodeView> {
+    const parsed = parse(labelChanges, changes, 'labels');
+    const node = await this.#lock(name);
+    const labels = { ...(node.labels as Record<string, string>) };
+    for (const [label, value] of Object.entries(parsed)) {
+      if (value === null) delete labels[label];
+      else labels[label] = value;
+    }
+    if (Object.keys(labels).length > mostLabels)
+      throw invalid(`a node may have ${mostLabels} labels`);
+    return this.#change(name, 'node.label', { labels });
+  }
+
+  async #change(
+    name: string,
+    action: string,
+    values: { cordoned?: boolean; draining?: boolean; labels?: Record<string, string> },
+  ): Promise<NodeView> {
+    const { id } = await this.#lock(name);
+    const node = await this.#db.node.update({ where: { id }, data: values });
+    await this.#audit.write(action, name, values);
+    // Those who wait for room may have it now, and those on it may have to go.
+    const apps = await this.#db.instance.findMany({
+      where: { goneAt: null, OR: [{ nodeId: id }, { nodeId: null }] },
+      select: { appId: true },
+      distinct: ['appId'],
+    });
+    await this.#db.outbox.createMany({
+      data: apps.map(({ appId }) => ({ kind: 'app', key: appId })),
+    });
+    return toView(node, (await this.#reserved([id])).get(id));
+  }
+
+  /** Before anything else of the transaction: nodes come first in the order of locks. */
+  async #lock(name: string): Promise<Node> {
+    await this.#db.$queryRaw`SELECT 1 FROM "Node" WHERE "name" = ${name} FOR NO KEY UPDATE`;
+    const node = await this.#db.node.findUnique({ where: { name } });
+    if (!node) throw notFound(`node ${name}`);
+    return node;
   }
 
   async #reserved(nodeIds: readonly string[]): Promise<ReadonlyMap<string | null, CapacityView>> {
@@ -168,10 +253,11 @@ export class Nodes {
 const nothing: CapacityView = { cpuMillis: 0, memoryMiB: 0, diskMiB: 0, instances: 0 };
 
 function toView(node: Node, reserved: CapacityView = nothing): NodeView {
-  const { id, name, pool, state, cordoned, agentVersion, lastSeenAt, createdAt } = node;
+  const { id, name, pool, state, cordoned, draining, agentVersion, lastSeenAt, createdAt } = node;
   const { cpuMillis, memoryMiB, diskMiB, maxInstances } = node;
   return {
-    ...{ id, name, pool, state, cordoned, agentVersion, lastSeenAt, createdAt },
+    ...{ id, name, pool, state, cordoned, draining, agentVersion, lastSeenAt, createdAt },
+    labels: node.labels as Record<string, string>,
     facts: node.facts as Partial<NodeFacts>,
     capacity: { cpuMillis, memoryMiB, diskMiB, instances: maxInstances },
     reserved,

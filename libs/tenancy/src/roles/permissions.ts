@@ -73,6 +73,8 @@ export function lowerRole(a: Role, b: Role): Role {
 export const operatorPermissions = [
   'node.read',
   'node.register',
+  /** Cordon, drain, label. */
+  'node.manage',
   'tenant.list',
   'quota.set',
 ] as const;

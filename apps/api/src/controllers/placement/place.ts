@@ -7,7 +7,9 @@ import { schedule, allocatable, amountsOf, fits, resourceNames } from '@bulkhead
 import type { Amounts, Plan, PoolPolicy, ResourceName, Want } from '@bulkhead/scheduler';
 import { Prisma } from '@bulkhead/tenancy';
 import type { PlatformTx, Tenancy } from '@bulkhead/tenancy';
-import { readFleet } from './read-fleet.ts';
+import { planDrain } from './plan-drain.ts';
+import type { DrainMove } from './plan-drain.ts';
+import { readNodes, readOccupants, readWants } from './read-fleet.ts';
 
 export interface PlacementOptions {
   readonly tenancy: Tenancy;
@@ -37,11 +39,13 @@ export class Placement {
   /** Plans and applies once, for every app. */
   async place(): Promise<Placed> {
     const { tenancy, imagesOf, pools, seed } = this.#options;
-    const fleet = await tenancy.platform((tx) => readFleet(tx, imagesOf));
-    if (fleet.wants.length === 0) return { apps: [], placed: 0, lostRaces: 0, refused: 0 };
-    const plan = schedule({ nodes: fleet.nodes, pools }, fleet.wants, seed());
-    const wants = new Map(fleet.wants.map((want) => [want.id, want]));
-    const placed = await this.#apply(plan, wants);
+    const { waiting, nodes } = await tenancy.platform(async (tx) => {
+      const wants = await readWants(tx);
+      return { waiting: wants, nodes: wants.length === 0 ? [] : await readNodes(tx, imagesOf) };
+    });
+    if (waiting.length === 0) return { apps: [], placed: 0, lostRaces: 0, refused: 0 };
+    const plan = schedule({ nodes, pools }, waiting, seed());
+    const placed = await this.#apply(plan, new Map(waiting.map((want) => [want.id, want])));
     const refused = await this.#explain(plan);
     return {
       apps: [...new Set([...placed, ...refused])],
@@ -49,6 +53,14 @@ export class Placement {
       lostRaces: plan.placements.length - placed.length,
       refused: plan.refusals.length,
     };
+  }
+
+  /** What draining a node would do now; changes nothing. */
+  async planDrain(node: string): Promise<DrainMove[]> {
+    const { tenancy, imagesOf, pools } = this.#options;
+    return tenancy.platform(async (tx) =>
+      planDrain(node, await readNodes(tx, imagesOf), await readOccupants(tx, node), pools),
+    );
   }
 
   /** Answers the app of each instance that got its node. */

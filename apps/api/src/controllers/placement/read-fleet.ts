@@ -1,30 +1,50 @@
 import type { NodeSnapshot, Want } from '@bulkhead/scheduler';
 import type { PlatformTx } from '@bulkhead/tenancy';
+import type { Occupant } from './plan-drain.ts';
 
 /** Nodes without a pool asked for get this one's. */
 export const defaultPool = 'default';
 /** Most wants of one plan; the rest follow in the next. */
-const batch = 2_000;
+const batch = 20_000;
 
-export interface Fleet {
-  readonly nodes: readonly NodeSnapshot[];
-  readonly wants: readonly Want[];
-}
-
+type ImagesOf = (node: string) => readonly string[];
 type WantRow = Want['needs'] & Pick<Want, 'id' | 'process' | 'image'>;
+type OccupantRow = WantRow & Pick<Occupant, 'tenant' | 'app' | 'processName' | 'oneOff'>;
 
-/** What the scheduler is to see. Nothing is locked: the plan is checked again when it is applied. */
-export async function readFleet(
-  tx: PlatformTx,
-  imagesOf: (node: string) => readonly string[],
-): Promise<Fleet> {
-  const wants = await tx.prisma.$queryRaw<WantRow[]>`
+/** Instances that wait for a node. Nothing is locked: the plan is checked again when it is applied. */
+export async function readWants(tx: PlatformTx): Promise<Want[]> {
+  const rows = await tx.prisma.$queryRaw<WantRow[]>`
     SELECT i."id", i."appId" || '/' || i."process" AS "process", r."imageDigest" AS "image",
       i."cpuMillis", i."memoryMiB", i."diskMiB"
     FROM "Instance" i JOIN "Release" r ON r."id" = i."releaseId"
     WHERE i."state" = 'pending' AND i."desired" = 'running' AND i."nodeId" IS NULL
     ORDER BY i."createdAt", i."id" LIMIT ${batch}`;
-  if (wants.length === 0) return { nodes: [], wants: [] };
+  return rows.map(wantOf);
+}
+
+/** What would have to go elsewhere if the node took nothing any more. */
+export async function readOccupants(tx: PlatformTx, node: string): Promise<Occupant[]> {
+  const rows = await tx.prisma.$queryRaw<OccupantRow[]>`
+    SELECT i."id", i."appId" || '/' || i."process" AS "process", r."imageDigest" AS "image",
+      i."cpuMillis", i."memoryMiB", i."diskMiB",
+      t."slug" AS "tenant", a."name" AS "app", i."process" AS "processName", i."oneOff"
+    FROM "Instance" i JOIN "Release" r ON r."id" = i."releaseId"
+    JOIN "App" a ON a."id" = i."appId" JOIN "Tenant" t ON t."id" = a."tenantId"
+    WHERE i."nodeId" = ${node} AND i."desired" = 'running' AND i."goneAt" IS NULL
+    ORDER BY t."slug", a."name", i."process", i."id"`;
+  return rows.map(({ tenant, app, processName, oneOff, ...row }) => ({
+    ...wantOf(row),
+    ...{ tenant, app, processName, oneOff },
+  }));
+}
+
+const wantOf = ({ id, process, image, ...needs }: WantRow): Want => ({
+  ...{ id, process, image, needs },
+  ...{ pool: defaultPool, labels: {}, mostPerNode: null },
+});
+
+/** The nodes, and what is on them. */
+export async function readNodes(tx: PlatformTx, imagesOf: ImagesOf): Promise<NodeSnapshot[]> {
   const nodes = await tx.prisma.$queryRaw<Omit<NodeSnapshot, 'images'>[]>`
     WITH per_process AS (
       SELECT "nodeId", "appId" || '/' || "process" AS "process", count(*)::int AS "instances", sum("cpuMillis")::int AS "cpuMillis",
@@ -42,16 +62,5 @@ export async function readFleet(
       coalesce(p."used", '{"cpuMillis":0,"memoryMiB":0,"diskMiB":0,"instances":0}') AS "used",
       coalesce(p."processes", '{}') AS "processes"
     FROM "Node" n LEFT JOIN per_node p ON p."nodeId" = n."id"`;
-  return {
-    nodes: nodes.map((node) => ({ ...node, images: imagesOf(node.id) })),
-    wants: wants.map(({ id, process, image, ...needs }) => ({
-      id,
-      process,
-      image,
-      needs,
-      pool: defaultPool,
-      labels: {},
-      mostPerNode: null,
-    })),
-  };
+  return nodes.map((node) => ({ ...node, images: imagesOf(node.id) }));
 }

@@ -31,6 +31,8 @@ const instance = z.object({
   nodeId: z.string().nullable(),
   /** The node has been silent for so long that its instances are replaced. */
   nodeLost: z.boolean(),
+  /** The node is being drained: it is replaced before it stops. */
+  nodeDraining: z.boolean(),
   desired: z.enum(['running', 'draining', 'gone']),
   /** Instances that are proven gone are not in a snapshot. */
   state: z.enum(instanceStates),

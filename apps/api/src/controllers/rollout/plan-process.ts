@@ -12,7 +12,8 @@ export interface ProcessView {
   readonly wanted: number;
   /** Instances of the process that should run (desired `running`). */
   readonly running: readonly InstanceSnapshot[];
-  readonly isCurrent: (instance: InstanceSnapshot) => boolean;
+  /** Whether it is as it should be, and where. */
+  readonly stays: (instance: InstanceSnapshot) => boolean;
   /** How many of the process vanished within the last minute without ever being ready. */
   readonly vanished: number;
 }
@@ -37,8 +38,8 @@ export function planProcess(view: ProcessView): ProcessPlan {
   const { wanted } = view;
   const lost = view.running.filter((each) => each.nodeLost);
   const alive = view.running.filter((each) => !each.nodeLost);
-  const current = alive.filter(view.isCurrent);
-  const old = alive.filter((each) => !view.isCurrent(each));
+  const current = alive.filter(view.stays);
+  const old = alive.filter((each) => !view.stays(each));
 
   const excess = takeExcess(current, Math.max(0, current.length - wanted));
   const kept = current.filter((each) => !excess.includes(each));
@@ -54,7 +55,10 @@ export function planProcess(view: ProcessView): ProcessPlan {
     create: view.vanished >= vanishedLimit ? 0 : Math.max(0, missing),
     leave: [
       ...excess.map((instance) => ({ instance, why: `${wanted} wanted` })),
-      ...outgoing.map((instance) => ({ instance, why: 'it is replaced' })),
+      ...outgoing.map((instance) => ({
+        instance,
+        why: instance.nodeDraining ? 'its node is drained' : 'it is replaced',
+      })),
       ...replaced.map((instance) => ({ instance, why: 'its node is lost' })),
     ],
   };

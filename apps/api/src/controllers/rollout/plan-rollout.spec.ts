@@ -20,6 +20,7 @@ const instanceOf = (id: string, over: Partial<InstanceSnapshot> = {}): InstanceS
   epoch: 0,
   nodeId: 'n1',
   nodeLost: false,
+  nodeDraining: false,
   desired: 'running',
   state: 'ready',
   host: `host-of-${id}`,
@@ -155,6 +156,31 @@ describe('planRollout', () => {
     const starting = instanceOf('b', { state: 'starting', readyAt: null });
     const back = plan({ ...app, instances: [instanceOf('a'), starting] });
     expect(back).toMatchObject([{ do: 'remove', instance: 'b' }]);
+  });
+
+  test('a drained node: the only instance stays until a copy elsewhere serves', () => {
+    const leaving = instanceOf('a', { nodeDraining: true });
+    const app = appWith({ instances: [leaving], routes: serving(5, 'a') });
+    expect(kinds(plan(app))).toEqual(['create']);
+    const starting = instanceOf('b', { state: 'starting', readyAt: null });
+    expect(plan({ ...app, instances: [leaving, starting] })).toEqual([]);
+    const steps = plan({ ...app, instances: [leaving, instanceOf('b')] });
+    expect(kinds(steps)).toEqual(['drain', 'route']);
+    expect(steps[0]).toMatchObject({ instance: 'a', why: 'its node is drained' });
+  });
+
+  test('a drain without room elsewhere fails no deployment', () => {
+    const deployment = deploymentOf({ kind: 'scale', fromReleaseId: 'r1' });
+    const waiting = instanceOf('b', {
+      ...{ nodeId: null, state: 'pending', readyAt: null, deploymentId: 'd1' },
+      message: 'no room: 1 node is cordoned',
+    });
+    const leaving = instanceOf('a', { nodeDraining: true });
+    const app = appWith({
+      ...{ deployment, instances: [leaving, waiting], routes: serving(5, 'a') },
+      edges: { known: true, applied: [5] },
+    });
+    expect(kinds(plan(app))).toContain('succeed');
   });
 
   test('a process that the new release dropped runs until the rest is ready', () => {

@@ -88,7 +88,7 @@ function planProcesses(
     const plan = planProcess({
       wanted: count,
       running: app.instances.filter((each) => each.process === name && each.desired === 'running'),
-      isCurrent: (instance) => isCurrent(app, instance),
+      stays: (instance) => isCurrent(app, instance) && !instance.nodeDraining,
       vanished: app.vanished[name] ?? 0,
     });
     leaving.push(...plan.leave);

@@ -36,9 +36,10 @@ export function hasSucceeded(app: AppSnapshot, routeIsCurrent: boolean): boolean
   for (const { name, count } of wantedProcesses(app)) {
     const instances = app.instances.filter(({ process }) => process === name);
     const current = instances.filter((each) => each.desired === 'running' && isCurrent(app, each));
-    if (current.length !== count || !current.every((each) => isReady(each) && !each.nodeLost)) {
-      return false;
-    }
+    const serving = current.filter((each) => isReady(each) && !each.nodeLost);
+    // What is made in place of an instance whose node is drained is no part of the deployment.
+    const moving = current.filter((each) => each.nodeDraining);
+    if (serving.length < count || current.length > count + moving.length) return false;
     // Those ordered gone serve nobody any more; how long they take to end is their own affair.
     if (instances.some((each) => each.desired !== 'gone' && !current.includes(each))) return false;
   }
@@ -122,6 +123,11 @@ function noRoom(app: AppSnapshot, instance: InstanceSnapshot): DeploymentFailure
   // What the app itself is about to give back may be the room that is missing.
   const leaving = app.instances.some((each) => each.desired !== 'running' && each.nodeId !== null);
   if (leaving || instance.message === null || app.now - instance.createdAt < noRoomMs) return null;
+  const moves = app.instances.some(
+    (each) => each.process === instance.process && each.nodeDraining && isReady(each),
+  );
+  // What it is made in place of still serves: a matter of the operator's drain.
+  if (moves) return null;
   return failed('NO_ROOM', instance, instance.message);
 }
 

@@ -35,6 +35,7 @@ export async function readApp(tx: PlatformTx, appId: string): Promise<StoredApp 
           'id', i."id", 'process', i."process", 'releaseId', i."releaseId", 'version', r."version",
           'deploymentId', i."deploymentId", 'epoch', i."epoch",
           'nodeId', i."nodeId", 'nodeLost', n."state" IS NOT DISTINCT FROM 'lost',
+          'nodeDraining', coalesce(n."draining", false),
           'desired', i."desired", 'state', i."state", 'host', i."host", 'port', i."port",
           'restarts', i."restarts", 'message', i."message", 'lastExit', i."lastExit",
           'drainRevision', i."drainRevision",

@@ -39,6 +39,8 @@ const command = fc.oneof(
   fc.record({ do: fc.constant('stop' as const) }),
   fc.record({ do: fc.constant('start' as const) }),
   fc.record({ do: fc.constant('lose' as const), node: fc.constantFrom('n0', 'n1') }),
+  fc.record({ do: fc.constant('drain' as const), node: fc.constantFrom('n0', 'n1') }),
+  fc.record({ do: fc.constant('uncordon' as const), node: fc.constantFrom('n0', 'n1') }),
   fc.record({ do: fc.constant('wait' as const), rounds: fc.integer({ min: 1, max: 30 }) }),
 );
 
@@ -64,6 +66,11 @@ class Story {
       world.state = 'active';
       world.formation = { web: 2, worker: 1, ...world.formation };
       startDeployment(world, 'deploy', this.good);
+    } else if (each.do === 'drain' || each.do === 'uncordon') {
+      if (each.do === 'drain') world.draining.add(each.node ?? '');
+      else world.draining.delete(each.node ?? '');
+      for (const instance of world.instances)
+        if (instance.nodeId === each.node) instance.nodeDraining = each.do === 'drain';
     } else if (world.release === null) {
       return;
     } else if (each.do === 'lose') {
@@ -147,6 +154,7 @@ test('whatever people and agents do: never over the surge, never fewer ready tha
             count,
           );
           expect(left).toHaveLength(count);
+          expect(left.filter((each) => world.draining.has(each.nodeId ?? ''))).toEqual([]);
         }
       },
     ),

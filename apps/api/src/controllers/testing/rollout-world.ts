@@ -8,7 +8,11 @@ import type { AppSnapshot, InstanceSnapshot } from '../rollout/app-snapshot.ts';
 import type { Step } from '../rollout/plan-rollout.ts';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
-export type World = Mutable<AppSnapshot> & { instances: Mutable<InstanceSnapshot>[] };
+export type World = Mutable<AppSnapshot> & {
+  instances: Mutable<InstanceSnapshot>[];
+  /** Nodes that are drained, and get nothing new. */
+  draining: Set<string>;
+};
 
 export const processOf = (name: string, port: number | null): ProcessDefinition => ({
   name,
@@ -33,6 +37,7 @@ export function emptyWorld(): World {
     release: null,
     formation: {},
     instances: [],
+    draining: new Set(),
     tasks: [],
     deployment: null,
     routes: [],
@@ -134,6 +139,7 @@ function newInstance(
     epoch: world.epoch,
     nodeId: null,
     nodeLost: false,
+    nodeDraining: false,
     desired: 'running',
     state: 'pending',
     host: null,
@@ -177,7 +183,8 @@ function advance(
     return;
   }
   if (instance.nodeId === null) {
-    become('assigned', { nodeId: `n${Math.floor(roll() * 3)}` });
+    const open = ['n0', 'n1', 'n2'].filter((node) => !world.draining.has(node));
+    become('assigned', { nodeId: open[Math.floor(roll() * open.length)] ?? null });
   } else if (broken) {
     const exit = { reason: 'exited' as const, exitCode: 1, signal: null, message: 'exited with 1' };
     const lastExit = { ...exit, lastLines: ['boom'], at: '2026-01-01T00:00:00Z' };

@@ -1,0 +1,1 @@
+ALTER TABLE "Node" ADD COLUMN "draining" BOOLEAN NOT NULL DEFAULT false;
