@@ -166,6 +166,7 @@ test('a failing health check takes it out of service and then restarts it', asyn
     intervalSeconds: 0.1,
     timeoutSeconds: 1,
     failureThreshold: 3,
+    successThreshold: 1,
     startupGraceSeconds: 0,
   };
   await host.startAgent();

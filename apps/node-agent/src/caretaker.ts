@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { RunningSpec } from '@bulkhead/protocol';
 import type { ContainerRuntime, ContainerStatus } from '@bulkhead/runtime';
 import type { Logger } from 'pino';
+import { Checks } from './checks.ts';
 import { goodHealth, probeOf, unknownHealth, type Health } from './health.ts';
 import { runKey, type Instance } from './instance.ts';
 import type { LogShipper } from './log-shipper.ts';
@@ -21,15 +22,19 @@ export interface CaretakerOptions {
 /** Watches a container that runs: its end, its health, its output. Decides nothing. */
 export class Caretaker {
   readonly #o: CaretakerOptions;
+  readonly #checks: Checks;
 
   constructor(options: CaretakerOptions) {
     this.#o = options;
+    this.#checks = new Checks(options.runtime, options.log);
   }
 
   /** Again does nothing, unless it is another run or another specification. */
   lookAfter(instance: Instance, desired: RunningSpec, actual: ContainerStatus): void {
     this.#o.logs.follow(instance.id);
     if (instance.exitWatch === null) this.#watchExit(instance);
+    // Held still it could answer nothing.
+    if (actual.state === 'paused') return;
     const key = runKey(desired, actual.startedAt, actual.pid);
     if (instance.prober?.key === key) return;
     instance.prober?.prober.stop();
@@ -38,6 +43,8 @@ export class Caretaker {
       startedAt: actual.startedAt?.getTime() ?? Date.now(),
       // Ready before the agent was restarted is ready now, until a check says otherwise.
       health: instance.memory.readySince === null ? unknownHealth : goodHealth,
+      command: (command: readonly string[], timeoutMs: number) =>
+        this.#checks.run({ instance: instance.id, tenant: desired.tenant.id, command, timeoutMs }),
     };
     const prober = new Prober(probeOf(desired), run, (health) => {
       if (health.phase === 'unready' || health.phase === 'failed') {
@@ -47,6 +54,12 @@ export class Caretaker {
     });
     instance.prober = { key, prober };
     prober.start();
+  }
+
+  /** Before it is held still; its end is watched all the same. */
+  stopProbing(instance: Instance): void {
+    instance.prober?.prober.stop();
+    instance.prober = null;
   }
 
   #watchExit(instance: Instance): void {

@@ -141,7 +141,7 @@ export class FakeRuntime implements ContainerRuntime {
   }
 
   /** What a command in a container answers. */
-  checkResult: (command: readonly string[]) => CheckResult = () => ({
+  checkResult: (command: readonly string[]) => CheckResult | Promise<CheckResult> = () => ({
     outcome: 'ended',
     exitCode: 0,
     output: '',

@@ -1,7 +1,16 @@
+import { healthCheck } from '@bulkhead/protocol';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
-import { goodHealth, judge, nextProbeIn, probeOf, unknownHealth, type Probe } from './health.ts';
+import {
+  goodHealth,
+  judge,
+  nextProbeIn,
+  probeOf,
+  unknownHealth,
+  type Health,
+  type Probe,
+} from './health.ts';
 import { probeHttp, probeTcp } from './prober.ts';
 import { running } from './spec-fixtures.ts';
 
@@ -14,6 +23,7 @@ const check: Probe = {
     intervalSeconds: 2,
     timeoutSeconds: 2,
     failureThreshold: 3,
+    successThreshold: 1,
     startupGraceSeconds: 30,
   },
 };
@@ -31,6 +41,39 @@ test('failures while it may still be starting do not count', () => {
     phase: 'waiting',
     failures: 0,
   });
+});
+
+test('as many successes in a row as asked for make it ready, at first and after it was ill', () => {
+  const { check: base } = check as Extract<Probe, { kind: 'check'; port: number }>;
+  const slow: Probe = { kind: 'check', port: 8080, check: { ...base, successThreshold: 3 } };
+  const walk = (from: Health, oks: boolean[]) =>
+    oks.reduce<Health[]>(
+      (seen, ok) => [...seen, judge(slow, seen.at(-1) ?? from, ok ? { ok } : fails, 31_000)],
+      [],
+    );
+  const phases = (from: Health, oks: boolean[]) => walk(from, oks).map(({ phase }) => phase);
+  expect(phases(unknownHealth, [true, true, true])).toEqual(['waiting', 'waiting', 'ready']);
+  const ill = { ...goodHealth, phase: 'unready' as const, failures: 2 };
+  expect(phases(ill, [true, false, true, true, true])).toEqual([
+    'unready',
+    'unready',
+    'unready',
+    'unready',
+    'ready',
+  ]);
+  // Between them it waits for the interval: three quick ones prove little.
+  const begun = judge(slow, unknownHealth, { ok: true }, 100);
+  expect(nextProbeIn(slow, begun, 1)).toBe(2000);
+});
+
+test('a command is asked for readiness whatever the port is, and less eagerly than a port', () => {
+  const health = healthCheck.parse({ kind: 'command', command: ['true'] });
+  for (const port of [null, 8080]) {
+    const probe = probeOf(running({ port, health }));
+    expect(probe).toEqual({ kind: 'check', check: health, port: null });
+    expect(nextProbeIn(probe, unknownHealth, 1)).toBe(250);
+    expect(nextProbeIn(probe, goodHealth, 1)).toBe(10_000);
+  }
 });
 
 test('after the grace, failures in a row end it', () => {
@@ -56,8 +99,7 @@ test('a process on whose port nobody listens never becomes ready and says why', 
   const probe: Probe = { kind: 'listens', port: 8080 };
   const why = 'nothing listens on port 8080';
   expect(judge(probe, unknownHealth, { ok: false, why }, 3_600_000)).toEqual({
-    phase: 'waiting',
-    failures: 0,
+    ...unknownHealth,
     message: why,
   });
 });

@@ -24,6 +24,10 @@ export const instanceMemory = z.object({
   stopping: z.enum(['gone', 'replaced', 'health']).nullable(),
   /** Failed starts and crashes in a row. */
   failures: z.number().int(),
+  /** Ends in a row that were not asked for, without a start that went well for a while in between. */
+  crashes: z.number().int().default(0),
+  /** So many of them that it is in a crash loop. */
+  looping: z.boolean().default(false),
   restarts: z.number().int(),
   /** Not to be started before this, ms since 1970. */
   retryAt: z.number().nullable(),
@@ -45,6 +49,8 @@ export const freshMemory: InstanceMemory = {
   madeAt: 0,
   stopping: null,
   failures: 0,
+  crashes: 0,
+  looping: false,
   restarts: 0,
   retryAt: null,
   hopeless: false,
@@ -61,6 +67,10 @@ export interface RestartPolicy {
   healthyAfter: number;
   /** Between tries of what cannot start: an image may be pushed later. */
   hopelessDelay: number;
+  /** So many crashes in a row are a crash loop ... */
+  loopAfter: number;
+  /** ... in which the delay goes on growing up to this. */
+  longestLoopDelay: number;
 }
 
 export const defaultRestartPolicy: RestartPolicy = {
@@ -68,15 +78,27 @@ export const defaultRestartPolicy: RestartPolicy = {
   longestDelay: 60_000,
   healthyAfter: 60_000,
   hopelessDelay: 60_000,
+  loopAfter: 5,
+  longestLoopDelay: 300_000,
 };
 
-/** 1 s, 2 s, 4 s ... up to the longest; `failures` counts from 1. */
-export function backoffDelay(failures: number, policy: RestartPolicy): number {
-  return Math.min(policy.longestDelay, policy.firstDelay * 2 ** Math.min(failures - 1, 30));
+/** What fails together should not come back together: a delay is up to this part of it shorter. */
+const jitter = 0.2;
+
+/** 1 s, 2 s, 4 s ... up to `longest`; `failures` counts from 1, `chance` is 0 to 1. */
+export function backoffDelay(
+  failures: number,
+  policy: RestartPolicy,
+  chance: number,
+  longest = policy.longestDelay,
+): number {
+  const whole = Math.min(longest, policy.firstDelay * 2 ** Math.min(failures - 1, 30));
+  return Math.round(whole * (1 - jitter * chance));
 }
 
 export function onNewGeneration(memory: InstanceMemory, generation: number): InstanceMemory {
-  return { ...memory, generation, failures: 0, retryAt: null, hopeless: false, removed: false };
+  const clean = { failures: 0, crashes: 0, looping: false, retryAt: null, hopeless: false };
+  return { ...memory, ...clean, generation, removed: false };
 }
 
 export function onStarting(
@@ -104,6 +126,11 @@ export function onReady(memory: InstanceMemory, now: number): InstanceMemory {
   return { ...memory, readySince: now, exit: null, hopeless: false };
 }
 
+/** What it answered before it was held still says nothing of what it answers after. */
+export function onResuming(memory: InstanceMemory): InstanceMemory {
+  return { ...memory, readySince: null };
+}
+
 /** We ended it to put another in its place. */
 export function onReplaced(memory: InstanceMemory): InstanceMemory {
   return { ...memory, made: null, stopping: null, readySince: null, retryAt: null };
@@ -115,9 +142,13 @@ export function onCrash(
   exit: InstanceExit,
   now: number,
   policy: RestartPolicy,
+  chance: number,
 ): InstanceMemory {
   const wasHealthy = memory.readySince !== null && now - memory.readySince >= policy.healthyAfter;
   const failures = wasHealthy ? 1 : memory.failures + 1;
+  const crashes = wasHealthy ? 1 : memory.crashes + 1;
+  const looping = crashes >= policy.loopAfter;
+  const longest = looping ? policy.longestLoopDelay : policy.longestDelay;
   return {
     ...memory,
     made: null,
@@ -125,8 +156,10 @@ export function onCrash(
     readySince: null,
     exit,
     failures,
+    crashes,
+    looping,
     restarts: memory.restarts + 1,
-    retryAt: now + backoffDelay(failures, policy),
+    retryAt: now + backoffDelay(failures, policy, chance, longest),
   };
 }
 
@@ -141,9 +174,10 @@ export function onStartFailed(
   failure: { exit: InstanceExit; hopeless: boolean },
   now: number,
   policy: RestartPolicy,
+  chance: number,
 ): InstanceMemory {
   const failures = memory.failures + 1;
-  const delay = failure.hopeless ? policy.hopelessDelay : backoffDelay(failures, policy);
+  const delay = failure.hopeless ? policy.hopelessDelay : backoffDelay(failures, policy, chance);
   return {
     ...memory,
     made: null,
@@ -151,6 +185,7 @@ export function onStartFailed(
     readySince: null,
     exit: failure.exit,
     failures,
+    looping: false,
     hopeless: failure.hopeless,
     retryAt: now + delay,
   };

@@ -9,7 +9,12 @@ import { describe, planStep, type InstanceView, type Step } from './plan.ts';
 import { gone, running } from './spec-fixtures.ts';
 
 const now = 1_000_000;
-const failedHealth: Health = { phase: 'failed', failures: 3, message: 'GET / answered 500' };
+const failedHealth: Health = {
+  ...unknownHealth,
+  phase: 'failed',
+  failures: 3,
+  message: 'GET / answered 500',
+};
 const exit = {
   reason: 'exited' as const,
   exitCode: 1,
@@ -28,7 +33,7 @@ function container(state: ContainerStatus['state']): ContainerStatus {
     id: 'iaaaaaaaaaaaa',
     tenantId: 't',
     state,
-    pid: state === 'running' ? 7 : null,
+    pid: state === 'running' || state === 'paused' ? 7 : null,
     address: '10.201.0.2',
     startedAt: new Date(now - 5000),
     exit: state === 'stopped' ? stopped : null,
@@ -121,6 +126,64 @@ group('the next step', () => {
       { do: 'start' },
     ],
     [
+      'runs and is to be held still: pause, whatever else is due',
+      {
+        desired: running({ paused: true }),
+        actual: container('running'),
+        memory: { made: '2:other', limits: 'm' },
+        health: failedHealth,
+      },
+      { do: 'pause' },
+    ],
+    [
+      'to be held still, but an agent died while ending it: stop',
+      {
+        desired: running({ paused: true }),
+        actual: container('running'),
+        memory: { made: '2:f', stopping: 'replaced' },
+      },
+      { do: 'stop', why: 'replaced', graceSeconds: 10 },
+    ],
+    [
+      'held still',
+      {
+        desired: running({ paused: true }),
+        actual: container('paused'),
+        memory: { made: '2:f', limits: 'm' },
+        health: failedHealth,
+      },
+      { do: 'settled' },
+    ],
+    [
+      'held still and not any more: resume',
+      { actual: container('paused'), memory: { made: '2:other' } },
+      { do: 'resume' },
+    ],
+    [
+      'held still, memory lost: adopt',
+      { desired: running({ paused: true }), actual: container('paused') },
+      { do: 'adopt' },
+    ],
+    [
+      'ended while it was to be held still: note it',
+      {
+        desired: running({ paused: true }),
+        actual: container('stopped'),
+        memory: { made: '2:f' },
+      },
+      { do: 'note-end' },
+    ],
+    [
+      'nothing there to be held still: nothing',
+      { desired: running({ paused: true }) },
+      { do: 'settled' },
+    ],
+    [
+      'unwanted and held still: stop',
+      { desired: gone(), actual: container('paused') },
+      { do: 'stop', why: 'gone', graceSeconds: 10 },
+    ],
+    [
       'unwanted and running: stop',
       { desired: gone(), actual: container('running') },
       { do: 'stop', why: 'gone', graceSeconds: 10 },
@@ -151,6 +214,25 @@ group('the report', () => {
     ],
     ['crashed', { memory: { exit } }, 'backoff', 'exited with code 1'],
     ['cannot start', { memory: { exit, hopeless: true } }, 'failed', 'exited with code 1'],
+    [
+      'in a crash loop',
+      { memory: { exit, looping: true, crashes: 7 } },
+      'crashloop',
+      'ended 7 times in a row: exited with code 1',
+    ],
+    [
+      'cannot start any more',
+      { memory: { exit, looping: true, hopeless: true } },
+      'failed',
+      'exited with code 1',
+    ],
+    ['held still', { actual: container('paused'), health: goodHealth }, 'paused', null],
+    [
+      'held still without a process',
+      { desired: running({ paused: true }), memory: { exit } },
+      'paused',
+      'its process is started when it is resumed',
+    ],
     ['going', { desired: gone(), actual: container('running') }, 'stopping', null],
     ['gone', { desired: gone(), memory: { removed: true } }, 'gone', null],
   ];
@@ -175,6 +257,8 @@ group('whatever the agent finds', () => {
     madeAt: fc.constant(0),
     stopping: fc.constantFrom(null, 'gone' as const, 'replaced' as const, 'health' as const),
     failures: fc.nat(20),
+    crashes: fc.nat(20),
+    looping: fc.boolean(),
     restarts: fc.nat(20),
     retryAt: fc.option(fc.integer({ min: now - 10_000, max: now + 10_000 })),
     hopeless: fc.boolean(),
@@ -183,9 +267,14 @@ group('whatever the agent finds', () => {
     removed: fc.boolean(),
   });
   const anyView: fc.Arbitrary<InstanceView> = fc.record({
-    desired: fc.constantFrom<InstanceSpec>(running(), gone(), running({ generation: 2 })),
+    desired: fc.constantFrom<InstanceSpec>(
+      running(),
+      gone(),
+      running({ generation: 2 }),
+      running({ paused: true }),
+    ),
     actual: fc
-      .constantFrom(null, 'created', 'running', 'stopped')
+      .constantFrom(null, 'created', 'running', 'paused', 'stopped')
       .map((s) => (s === null ? null : container(s))),
     memory: anyMemory,
     health: fc.constantFrom(unknownHealth, goodHealth, failedHealth),
@@ -211,8 +300,10 @@ group('whatever the agent finds', () => {
         for (let steps = 0; steps < 12; steps += 1) {
           const step = planStep(world.view, world.now);
           if (step.do === 'settled') {
-            const wanted = world.view.desired.desired === 'running' ? 'running' : undefined;
-            expect(world.view.actual?.state).toBe(wanted);
+            const { desired, actual } = world.view;
+            if (desired.desired === 'gone') expect(actual).toBeNull();
+            else if (desired.paused) expect(actual?.state).not.toBe('running');
+            else expect(actual?.state).toBe('running');
             return;
           }
           world = perform(world, step);
@@ -245,6 +336,10 @@ function perform(world: { view: InstanceView; now: number }, step: Step) {
       });
     case 'update':
       return after({ memory: memory.onLimited(before.memory, before.limits ?? '') });
+    case 'pause':
+      return after({ actual: container('paused') });
+    case 'resume':
+      return after({ actual: container('running'), memory: memory.onResuming(before.memory) });
     case 'note-ready':
       return after({ memory: memory.onReady(before.memory, world.now) });
     case 'note-end':
@@ -252,7 +347,7 @@ function perform(world: { view: InstanceView; now: number }, step: Step) {
         memory:
           before.memory.stopping === 'replaced'
             ? memory.onReplaced(before.memory)
-            : memory.onCrash(before.memory, exit, world.now, policy),
+            : memory.onCrash(before.memory, exit, world.now, policy, 0),
       });
     case 'start':
       return after({

@@ -4,7 +4,12 @@
  * is `settled` or `wait`. There is no other path: a start, a crash, a restart of the agent and a
  * changed specification all come through here.
  */
-import { assertNever, type InstanceReport, type InstanceSpec } from '@bulkhead/protocol';
+import {
+  assertNever,
+  type InstanceReport,
+  type InstanceSpec,
+  type RunningSpec,
+} from '@bulkhead/protocol';
 import type { ContainerStatus } from '@bulkhead/runtime';
 import type { Health } from './health.ts';
 import type { InstanceMemory, StopReason } from './memory.ts';
@@ -33,6 +38,9 @@ export type Step =
   | { do: 'adopt' }
   /** What runs is given other limits, and goes on running. */
   | { do: 'update' }
+  /** What runs is held still; `resume` lets it go on. */
+  | { do: 'pause' }
+  | { do: 'resume' }
   | { do: 'note-ready' }
   | { do: 'note-end' }
   | { do: 'start' }
@@ -46,8 +54,9 @@ export function planStep(view: InstanceView, now: number): Step {
     case 'gone':
       return planGone(desired.graceSeconds, actual, memory);
     case 'running':
-      if (actual?.state === 'running') return planRunning(view, desired.graceSeconds);
-      return planAbsent(actual, memory, now);
+      if (actual?.state === 'running') return planRunning(view, desired);
+      if (actual?.state === 'paused') return planPaused(view, desired);
+      return planAbsent(view, desired.paused, now);
     default:
       return assertNever(desired);
   }
@@ -58,17 +67,23 @@ function planGone(
   actual: ContainerStatus | null,
   memory: InstanceMemory,
 ): Step {
-  if (actual?.state === 'running') return { do: 'stop', why: 'gone', graceSeconds };
+  if (isThere(actual)) return { do: 'stop', why: 'gone', graceSeconds };
   // Removed even when nothing is found: it is idempotent and takes leftovers that `find` cannot see.
   if (actual !== null || !memory.removed) return { do: 'remove' };
   return { do: 'settled' };
 }
 
-function planRunning(view: InstanceView, graceSeconds: number): Step {
+/** Whether its process lives. */
+export const isThere = (actual: ContainerStatus | null): actual is ContainerStatus =>
+  actual?.state === 'running' || actual?.state === 'paused';
+
+function planRunning(view: InstanceView, { graceSeconds, paused }: RunningSpec): Step {
   const { memory, health, fingerprint, limits } = view;
   // An agent before this one decided to end it and did not come to it.
   if (memory.stopping !== null) return { do: 'stop', why: memory.stopping, graceSeconds };
   if (memory.made === null) return { do: 'adopt' };
+  // Before anything else that is due: all of that can wait until it is resumed.
+  if (paused) return { do: 'pause' };
   // A config that cannot be opened here is no reason to end what runs.
   if (fingerprint !== null) {
     // Made by an agent that reckoned fingerprints otherwise: they say nothing of each other.
@@ -81,12 +96,20 @@ function planRunning(view: InstanceView, graceSeconds: number): Step {
   return { do: 'settled' };
 }
 
+/** What is held still is neither judged nor changed. */
+function planPaused({ memory }: InstanceView, { graceSeconds, paused }: RunningSpec): Step {
+  if (memory.stopping !== null) return { do: 'stop', why: memory.stopping, graceSeconds };
+  if (memory.made === null) return { do: 'adopt' };
+  return paused ? { do: 'settled' } : { do: 'resume' };
+}
+
 const versionOf = (fingerprint: string): string => fingerprint.split(':', 1)[0] ?? '';
 
-function planAbsent(actual: ContainerStatus | null, memory: InstanceMemory, now: number): Step {
+function planAbsent({ actual, memory }: InstanceView, paused: boolean, now: number): Step {
   // Neither `created` nor a start that was never finished is an end: an agent died at it, and it is repeated.
   const ended = actual === null ? memory.started : actual.state === 'stopped';
   if (memory.made !== null && ended) return { do: 'note-end' };
+  if (paused) return { do: 'settled' };
   if (memory.retryAt !== null && memory.retryAt > now) return { do: 'wait', until: memory.retryAt };
   return { do: 'start' };
 }
@@ -140,6 +163,12 @@ function describeState(
         return assertNever(health.phase);
     }
   }
+  if (actual?.state === 'paused') return { state: 'paused', message: null };
+  if (desired.paused)
+    return { state: 'paused', message: 'its process is started when it is resumed' };
   if (memory.exit === null) return { state: 'starting', message: null };
-  return { state: memory.hopeless ? 'failed' : 'backoff', message: memory.exit.message };
+  const { message } = memory.exit;
+  if (memory.hopeless) return { state: 'failed', message };
+  if (!memory.looping) return { state: 'backoff', message };
+  return { state: 'crashloop', message: `ended ${memory.crashes} times in a row: ${message}` };
 }

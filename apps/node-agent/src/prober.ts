@@ -6,10 +6,17 @@ import { judge, nextProbeIn, type Health, type Probe, type ProbeResult } from '.
 /** The time that a bare "does it listen" may take, ms. */
 const listenTimeoutMs = 2000;
 
+/** Runs a command in the container of the run; null: it could not be tried, which says nothing of it. */
+export type CommandProbe = (
+  command: readonly string[],
+  timeoutMs: number,
+) => Promise<ProbeResult | null>;
+
 /** Watches the health of one run of one instance until it is stopped. */
 export class Prober {
   readonly #probe: Probe;
   readonly #host: string;
+  readonly #command: CommandProbe;
   readonly #startedAt: number;
   readonly #onChange: (health: Health) => void;
   #health: Health;
@@ -20,11 +27,12 @@ export class Prober {
   /** `startedAt` in ms since 1970; `health` is where it stands, for a run that an earlier agent watched. */
   constructor(
     probe: Probe,
-    run: { host: string; startedAt: number; health: Health },
+    run: { host: string; startedAt: number; health: Health; command: CommandProbe },
     onChange: (health: Health) => void,
   ) {
     this.#probe = probe;
     this.#host = run.host;
+    this.#command = run.command;
     this.#startedAt = run.startedAt;
     this.#health = run.health;
     this.#onChange = onChange;
@@ -50,14 +58,33 @@ export class Prober {
   }
 
   async #run(): Promise<void> {
-    const result = await runProbe(this.#probe, this.#host);
+    const result = await this.#ask();
     if (this.#stopped) return;
     this.#probesMade += 1;
-    this.#take(result);
+    if (result !== null) this.#take(result);
     // `failed` ends the run; the next one gets a prober of its own.
     if (this.#stopped || this.#health.phase === 'failed') return;
     const delay = nextProbeIn(this.#probe, this.#health, this.#probesMade);
     if (delay !== null) this.#timer = setTimeout(() => void this.#run(), delay);
+  }
+
+  async #ask(): Promise<ProbeResult | null> {
+    const probe = this.#probe;
+    switch (probe.kind) {
+      case 'runs':
+        return { ok: true };
+      case 'listens':
+        return probeTcp(this.#host, probe.port, listenTimeoutMs);
+      case 'check': {
+        const timeoutMs = probe.check.timeoutSeconds * 1000;
+        if (probe.port === null) return this.#command(probe.check.command, timeoutMs);
+        return probe.check.kind === 'tcp'
+          ? probeTcp(this.#host, probe.port, timeoutMs)
+          : probeHttp(this.#host, probe.port, probe.check.path, timeoutMs);
+      }
+      default:
+        return assertNever(probe);
+    }
   }
 
   #take(result: ProbeResult): void {
@@ -66,23 +93,6 @@ export class Prober {
     if (before.phase !== this.#health.phase || before.message !== this.#health.message) {
       this.#onChange(this.#health);
     }
-  }
-}
-
-async function runProbe(probe: Probe, host: string): Promise<ProbeResult> {
-  switch (probe.kind) {
-    case 'runs':
-      return { ok: true };
-    case 'listens':
-      return probeTcp(host, probe.port, listenTimeoutMs);
-    case 'check': {
-      const timeout = probe.check.timeoutSeconds * 1000;
-      return probe.check.kind === 'tcp'
-        ? probeTcp(host, probe.port, timeout)
-        : probeHttp(host, probe.port, probe.check.path, timeout);
-    }
-    default:
-      return assertNever(probe);
   }
 }
 

@@ -30,7 +30,7 @@ import * as memory from './memory.ts';
 import type { InstanceMemory, RestartPolicy, StopReason } from './memory.ts';
 import type { AgentMetrics } from './metrics.ts';
 import type { RestartPacer } from './pacer.ts';
-import { describe, planStep, type Activity, type InstanceView } from './plan.ts';
+import { describe, isThere, planStep, type Activity, type InstanceView } from './plan.ts';
 import type { Reporter } from './reporter.ts';
 import { KeyedQueue, Semaphore } from './work-queue.ts';
 
@@ -137,7 +137,7 @@ export class Reconciler {
     const step = planStep(view, now);
     switch (step.do) {
       case 'settled':
-        if (desired.desired === 'running' && view.actual !== null && !this.#stopped) {
+        if (desired.desired === 'running' && isThere(view.actual) && !this.#stopped) {
           this.#caretaker.lookAfter(instance, desired, view.actual);
         }
         this.#report(instance, desired, view.actual);
@@ -157,6 +157,16 @@ export class Reconciler {
       }
       case 'update':
         if (desired.desired === 'running') await this.#update(instance, desired);
+        return true;
+      case 'pause':
+        this.#caretaker.stopProbing(instance);
+        this.#o.logs.say(instance.id, 'paused');
+        await this.#o.runtime.pause(instance.id);
+        return true;
+      case 'resume':
+        await this.#remember(instance, memory.onResuming(instance.memory));
+        await this.#o.runtime.resume(instance.id);
+        this.#o.logs.say(instance.id, 'resumed');
         return true;
       case 'note-ready':
         await this.#remember(instance, memory.onReady(instance.memory, now));
@@ -227,7 +237,8 @@ export class Reconciler {
       const failure = describeStartFailure(error, now);
       this.#o.log.warn({ instance: instance.id, err: error }, 'an instance could not be started');
       logs.say(desired.instance, `could not be started: ${failure.exit.message}`);
-      const after = memory.onStartFailed(instance.memory, failure, now.getTime(), policy);
+      const chance = Math.random();
+      const after = memory.onStartFailed(instance.memory, failure, now.getTime(), policy, chance);
       await this.#remember(instance, after);
     } finally {
       instance.activity = null;
@@ -291,10 +302,12 @@ export class Reconciler {
 
   async #noteCrash(instance: Instance, end: InstanceExit, now: Date): Promise<void> {
     this.#o.metrics.restarts.inc();
-    const after = memory.onCrash(instance.memory, end, now.getTime(), this.#o.policy);
+    const chance = Math.random();
+    const after = memory.onCrash(instance.memory, end, now.getTime(), this.#o.policy, chance);
     const paced = this.#paced(after, now.getTime());
     const seconds = Math.ceil(((paced.retryAt ?? 0) - now.getTime()) / 1000);
-    this.#o.logs.say(instance.id, `${end.message}; starts again in ${seconds} s`);
+    const loop = paced.looping ? ` (${paced.crashes} times in a row)` : '';
+    this.#o.logs.say(instance.id, `${end.message}${loop}; starts again in ${seconds} s`);
     await this.#remember(instance, paced);
   }
 

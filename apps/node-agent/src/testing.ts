@@ -234,6 +234,8 @@ const quickPolicy: RestartPolicy = {
   longestDelay: 200,
   healthyAfter: 60_000,
   hopelessDelay: 60_000,
+  loopAfter: 5,
+  longestLoopDelay: 400,
 };
 
 /** A host: its state directory, its containers and, at times, an agent. */

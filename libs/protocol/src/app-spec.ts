@@ -14,22 +14,27 @@ export const configName = z
 
 export const sha256Digest = z.string().regex(/^sha256:[0-9a-f]{64}$/);
 
+const checkTimes = {
+  intervalSeconds: z.number().min(0.1).max(300).default(2),
+  timeoutSeconds: z.number().min(0.1).max(60).default(2),
+  failureThreshold: z.number().int().min(1).max(100).default(3),
+  /** Successes in a row until it is ready, also after it was not. */
+  successThreshold: z.number().int().min(1).max(100).default(1),
+  startupGraceSeconds: z.number().min(0).max(3600).default(30),
+};
+
 /** Decides readiness, and restarts after `failureThreshold` failures in a row. Times in seconds. */
 export const healthCheck = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('http'), path: z.string().startsWith('/').max(1024), ...checkTimes }),
+  z.object({ kind: z.literal('tcp'), ...checkTimes }),
   z.object({
-    kind: z.literal('http'),
-    path: z.string().startsWith('/').max(1024),
-    intervalSeconds: z.number().min(0.1).max(300).default(2),
-    timeoutSeconds: z.number().min(0.1).max(60).default(2),
-    failureThreshold: z.number().int().min(1).max(100).default(3),
-    startupGraceSeconds: z.number().min(0).max(3600).default(30),
-  }),
-  z.object({
-    kind: z.literal('tcp'),
-    intervalSeconds: z.number().min(0.1).max(300).default(2),
-    timeoutSeconds: z.number().min(0.1).max(60).default(2),
-    failureThreshold: z.number().int().min(1).max(100).default(3),
-    startupGraceSeconds: z.number().min(0).max(3600).default(30),
+    kind: z.literal('command'),
+    /** Run in the container; it is well when the exit code is 0. */
+    command: z.array(z.string().max(8192)).min(1).max(64),
+    ...checkTimes,
+    // A process for each check costs more than a request does.
+    intervalSeconds: z.number().min(1).max(300).default(10),
+    timeoutSeconds: z.number().min(0.1).max(60).default(5),
   }),
 ]);
 export type HealthCheck = z.infer<typeof healthCheck>;

@@ -128,7 +128,7 @@ async function execute(host: Host, { id, dir, cgroup, ...run }: Run): Promise<Ch
     await Promise.all(streams.map(closed));
     if (timedOut) return { outcome: 'timed-out', exitCode: null, output: output.text() };
     const said = existsSync(log) ? readFileSync(log, 'utf8') : '';
-    if (said !== '' || exitCode === null) return notRun(refusal(said));
+    if (said !== '' || exitCode === null) return refusal(said);
     return { outcome: 'ended', exitCode, output: output.text() };
   } finally {
     for (const timer of timers) clearTimeout(timer);
@@ -163,11 +163,13 @@ function closed(stream: Readable): Promise<void> {
 const notRun = (why: string): CheckResult => ({ outcome: 'not-run', exitCode: null, output: why });
 
 /** crun's words name paths of the host; the tenant gets ours. */
-function refusal(said: string): string {
-  if (/not found|No such file/i.test(said)) return 'the image has no such command';
-  if (/Permission denied/i.test(said)) return 'the command may not be executed (permission denied)';
-  if (/Exec format/i.test(said)) return 'the command is not a program for this machine';
-  return 'the command could not be run';
+function refusal(said: string): CheckResult {
+  const refused = (output: string): CheckResult => ({ outcome: 'refused', exitCode: null, output });
+  if (/not found|No such file/i.test(said)) return refused('the image has no such command');
+  if (/Permission denied/i.test(said))
+    return refused('the command may not be executed (permission denied)');
+  if (/Exec format/i.test(said)) return refused('the command is not a program for this machine');
+  return notRun('the command could not be run');
 }
 
 /** The end of a stream of any length. */

@@ -109,7 +109,7 @@ describe('check', () => {
     expect(flood.output.endsWith('last\n')).toBe(true);
     const absent = await runtime.check(spec.id, ['/no/such'], 10_000);
     expect(absent).toEqual({
-      outcome: 'not-run',
+      outcome: 'refused',
       exitCode: null,
       output: 'the image has no such command',
     });

@@ -44,10 +44,11 @@ export interface ContainerExit {
 
 /** How a command in a container ended. */
 export interface CheckResult {
-  outcome: 'ended' | 'timed-out' | 'not-run';
+  /** `refused`: the command cannot be run in this container. `not-run`: it was not tried, or the host failed; says nothing of the container. */
+  outcome: 'ended' | 'timed-out' | 'refused' | 'not-run';
   /** Set when it ended. A signal is 128 and its number. */
   exitCode: number | null;
-  /** The end of what it wrote, at most some KiB; when it was not run, why. */
+  /** The end of what it wrote, at most some KiB; when it did not run, why. */
   output: string;
 }
 

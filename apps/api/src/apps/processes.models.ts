@@ -1,23 +1,27 @@
 import { Field, Float, InputType, Int, ObjectType, registerEnumType } from '@nestjs/graphql';
 import type { HealthCheck as HealthCheckView } from '@bulkhead/protocol';
 
-export const HealthCheckKind = { HTTP: 'http', TCP: 'tcp' } as const;
+export const HealthCheckKind = { HTTP: 'http', TCP: 'tcp', COMMAND: 'command' } as const;
 registerEnumType(HealthCheckKind, {
   name: 'HealthCheckKind',
   description: 'How health is asked for.',
   valuesMap: {
     HTTP: { description: 'GET of `path`; 200 to 399 is healthy.' },
     TCP: { description: 'A connection to the port.' },
+    COMMAND: { description: '`command` in the container; exit code 0 is healthy.' },
   },
 });
 
 @ObjectType({ description: 'Decides when an instance is ready, and when it must be restarted.' })
 export class HealthCheck {
   @Field(() => HealthCheckKind, { description: 'How it asks.' })
-  kind: 'http' | 'tcp';
+  kind: 'http' | 'tcp' | 'command';
 
-  @Field(() => String, { nullable: true, description: 'What is fetched; null for TCP.' })
+  @Field(() => String, { nullable: true, description: 'What is fetched; null unless HTTP.' })
   path?: string | null;
+
+  @Field(() => [String], { nullable: true, description: 'What is run; null unless COMMAND.' })
+  command?: readonly string[] | null;
 
   @Field(() => Float, { description: 'Seconds between two checks.' })
   intervalSeconds: number;
@@ -27,6 +31,9 @@ export class HealthCheck {
 
   @Field(() => Int, { description: 'Failures in a row after which it is restarted.' })
   failureThreshold: number;
+
+  @Field(() => Int, { description: 'Successes in a row after which it is ready.' })
+  successThreshold: number;
 
   @Field(() => Float, { description: 'Seconds after the start in which failures do not count.' })
   startupGraceSeconds: number;
@@ -68,17 +75,26 @@ export class Process {
 @InputType({ description: 'A health check; what is left out has the defaults.' })
 export class HealthCheckInput {
   @Field(() => HealthCheckKind, { description: 'How it asks.' })
-  kind: 'http' | 'tcp';
+  kind: 'http' | 'tcp' | 'command';
 
   @Field(() => String, { nullable: true, description: 'What is fetched; for HTTP only.' })
   path?: string | null;
 
-  @Field(() => Float, { nullable: true, description: 'Seconds between two checks; 2 when absent.' })
+  @Field(() => [String], {
+    nullable: true,
+    description: 'What is run in the container; for COMMAND only.',
+  })
+  command?: string[] | null;
+
+  @Field(() => Float, {
+    nullable: true,
+    description: 'Seconds between two checks; when absent 2, and 10 for COMMAND.',
+  })
   intervalSeconds?: number | null;
 
   @Field(() => Float, {
     nullable: true,
-    description: 'Seconds until no answer is a failure; 2 when absent.',
+    description: 'Seconds until no answer is a failure; when absent 2, and 5 for COMMAND.',
   })
   timeoutSeconds?: number | null;
 
@@ -87,6 +103,12 @@ export class HealthCheckInput {
     description: 'Failures in a row until the restart; 3 when absent.',
   })
   failureThreshold?: number | null;
+
+  @Field(() => Int, {
+    nullable: true,
+    description: 'Successes in a row until it is ready; 1 when absent.',
+  })
+  successThreshold?: number | null;
 
   @Field(() => Float, {
     nullable: true,

@@ -86,7 +86,14 @@ export function processColumns(): Column<Process>[] {
 
 function checkOf({ healthCheck }: Process): string {
   if (healthCheck === null) return '-';
-  return healthCheck.kind === 'HTTP' ? `http ${healthCheck.path ?? '/'}` : 'tcp';
+  switch (healthCheck.kind) {
+    case 'HTTP':
+      return `http ${healthCheck.path ?? '/'}`;
+    case 'COMMAND':
+      return `command ${healthCheck.command?.join(' ') ?? ''}`;
+    case 'TCP':
+      return 'tcp';
+  }
 }
 
 /** The block about an app that `apps info` and `status` begin with. */

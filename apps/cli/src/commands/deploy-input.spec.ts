@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Process } from '../graphql/types.ts';
-import { processInputs, splitCommand } from './deploy-input.ts';
+import { processInputs, splitCommand, type ProcessFlags } from './deploy-input.ts';
 import { parseFormation } from './run.ts';
 import { parseVersion } from './releases.ts';
 
@@ -51,10 +51,48 @@ describe('the processes of a deploy', () => {
     ]);
   });
 
+  it('have the check that is asked for, and keep what the options do not name of one that is', () => {
+    const web = (flags: ProcessFlags, check: Process['healthCheck'] = null) =>
+      processInputs(undefined, flags, [{ ...running('web'), healthCheck: check }])?.[0]
+        ?.healthCheck;
+    const http = {
+      kind: 'HTTP' as const,
+      path: '/up',
+      command: null,
+      intervalSeconds: 2,
+      timeoutSeconds: 2,
+      failureThreshold: 3,
+      successThreshold: 1,
+      startupGraceSeconds: 30,
+    };
+    const { command: none, ...before } = http;
+    expect(none).toBeNull();
+    expect(web({ healthGrace: 60, healthFailures: 5 }, http)).toEqual({
+      ...before,
+      startupGraceSeconds: 60,
+      failureThreshold: 5,
+    });
+    expect(web({ healthPath: '/live', healthSuccesses: 2 }, http)).toEqual({
+      ...before,
+      path: '/live',
+      successThreshold: 2,
+    });
+    // Times of one kind are not those of another.
+    expect(web({ healthCommand: 'pg_isready -q', healthTimeout: 3 }, http)).toEqual({
+      kind: 'COMMAND',
+      command: ['pg_isready', '-q'],
+      timeoutSeconds: 3,
+    });
+    expect(web({ healthInterval: 5 })).toEqual({ kind: 'TCP', intervalSeconds: 5 });
+    expect(web({ memory: 64 }, http)).toBeUndefined();
+    expect(() => web({ healthCommand: 'up', healthPath: '/' })).toThrow(/one check/);
+  });
+
   it('are those of the project file, changed by options', () => {
     const file = {
       web: { port: 3000, health: { path: '/healthz', intervalSeconds: 1 } },
       worker: { command: 'node worker.js', port: null, health: { kind: 'tcp' as const } },
+      cron: { port: null, health: { command: 'pgrep -f "cron job"' } },
     };
     expect(processInputs(file, { port: 4000 }, [running('web')])).toEqual([
       {
@@ -63,6 +101,11 @@ describe('the processes of a deploy', () => {
         healthCheck: { kind: 'HTTP', path: '/healthz', intervalSeconds: 1 },
       },
       { name: 'worker', command: ['node', 'worker.js'], port: null, healthCheck: { kind: 'TCP' } },
+      {
+        name: 'cron',
+        port: null,
+        healthCheck: { kind: 'COMMAND', command: ['pgrep', '-f', 'cron job'] },
+      },
     ]);
   });
 });

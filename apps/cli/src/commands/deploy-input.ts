@@ -1,7 +1,7 @@
 import { split } from 'shlex';
 import type { ProcessFile } from '../context/project.ts';
 import { usageError } from '../errors.ts';
-import type { Process, ProcessInput } from '../graphql/types.ts';
+import type { HealthCheckInput, Process, ProcessInput } from '../graphql/types.ts';
 
 // Pure: from what was typed, what the project file says and what runs now to what is asked for.
 
@@ -15,6 +15,12 @@ export interface ProcessFlags {
   readonly memory?: number;
   readonly disk?: number;
   readonly healthPath?: string;
+  readonly healthCommand?: string;
+  readonly healthInterval?: number;
+  readonly healthTimeout?: number;
+  readonly healthFailures?: number;
+  readonly healthSuccesses?: number;
+  readonly healthGrace?: number;
 }
 
 /**
@@ -39,11 +45,17 @@ export function processInputs(
   const target = name ?? 'web';
   const known = base.some((input) => input.name === target);
   const all = known ? base : [...base, { name: target }];
-  return all.map((input) => (input.name === target ? withFlags(input, changes) : input));
+  const running = current?.find((process) => process.name === target)?.healthCheck ?? null;
+  return all.map((input) => (input.name === target ? withFlags(input, changes, running) : input));
 }
 
-function withFlags(input: ProcessInput, flags: Omit<ProcessFlags, 'process'>): ProcessInput {
-  const { command, port, count, cpu, memory, disk, healthPath } = flags;
+function withFlags(
+  input: ProcessInput,
+  flags: Omit<ProcessFlags, 'process'>,
+  running: Process['healthCheck'],
+): ProcessInput {
+  const { command, port, count, cpu, memory, disk } = flags;
+  const healthCheck = checkOf(flags, input.healthCheck ?? withoutNulls(running));
   return {
     ...input,
     ...(command === undefined ? {} : { command: splitCommand(command) }),
@@ -52,10 +64,41 @@ function withFlags(input: ProcessInput, flags: Omit<ProcessFlags, 'process'>): P
     ...(cpu === undefined ? {} : { cpuMillis: cpu }),
     ...(memory === undefined ? {} : { memoryMiB: memory }),
     ...(disk === undefined ? {} : { diskMiB: disk }),
-    ...(healthPath === undefined
-      ? {}
-      : { healthCheck: { ...input.healthCheck, kind: 'HTTP' as const, path: healthPath } }),
+    ...(healthCheck === null ? {} : { healthCheck }),
   };
+}
+
+/** The check that the options ask for, or null when they say nothing of it. Other times alone change the check that is. */
+function checkOf(
+  flags: Omit<ProcessFlags, 'process'>,
+  before: HealthCheckInput | null,
+): HealthCheckInput | null {
+  const { healthPath: path, healthCommand: command } = flags;
+  if (path !== undefined && command !== undefined) {
+    throw usageError('--health-path and --health-command: a process has one check; give one');
+  }
+  const times = defined({
+    intervalSeconds: flags.healthInterval,
+    timeoutSeconds: flags.healthTimeout,
+    failureThreshold: flags.healthFailures,
+    successThreshold: flags.healthSuccesses,
+    startupGraceSeconds: flags.healthGrace,
+  });
+  const same = (kind: HealthCheckInput['kind']) => (before?.kind === kind ? before : {});
+  if (path !== undefined) return { ...same('HTTP'), ...times, kind: 'HTTP', path };
+  if (command !== undefined) {
+    const words = splitCommand(command, '--health-command');
+    return { ...same('COMMAND'), ...times, kind: 'COMMAND', command: words };
+  }
+  if (Object.keys(times).length === 0) return null;
+  return { ...(before ?? { kind: 'TCP' }), ...times };
+}
+
+/** As an input: what a check of its kind has not is left out. */
+function withoutNulls(check: Process['healthCheck']): HealthCheckInput | null {
+  if (check === null) return null;
+  const { path, command, ...rest } = check;
+  return { ...rest, ...(path === null ? {} : { path }), ...(command === null ? {} : { command }) };
 }
 
 function fromFile(name: string, { health, command, ...rest }: ProcessFile): ProcessInput {
@@ -69,14 +112,23 @@ function fromFile(name: string, { health, command, ...rest }: ProcessFile): Proc
       ? {}
       : {
           healthCheck: {
-            ...defined(health),
-            kind:
-              health.kind === 'tcp' || (health.kind === undefined && health.path === undefined)
-                ? 'TCP'
-                : 'HTTP',
+            ...defined({
+              ...health,
+              command:
+                typeof health.command === 'string'
+                  ? splitCommand(health.command, `health of ${name}`)
+                  : health.command,
+            }),
+            kind: kindOf(health),
           },
         }),
   };
+}
+
+function kindOf({ kind, path, command }: NonNullable<ProcessFile['health']>) {
+  if (kind !== undefined) return kind.toUpperCase() as Uppercase<typeof kind>;
+  if (command !== undefined) return 'COMMAND';
+  return path === undefined ? 'TCP' : 'HTTP';
 }
 
 /** Without the keys whose value is undefined: JSON leaves them out, the types should know. */
@@ -87,26 +139,26 @@ function defined<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], un
 }
 
 /** Words of a command as a POSIX shell would split them, or a JSON array. Nothing is expanded. */
-export function splitCommand(text: string): string[] {
-  if (text.trimStart().startsWith('[')) return commandFromJson(text);
-  const words = shellWords(text);
-  if (words.length === 0) throw usageError('--command: the command is empty');
+export function splitCommand(text: string, where = '--command'): string[] {
+  if (text.trimStart().startsWith('[')) return commandFromJson(text, where);
+  const words = shellWords(text, where);
+  if (words.length === 0) throw usageError(`${where}: the command is empty`);
   return words;
 }
 
-function shellWords(text: string): string[] {
+function shellWords(text: string, where: string): string[] {
   try {
     return split(text);
   } catch {
-    throw usageError(`--command: a quote in ${text} is not closed`);
+    throw usageError(`${where}: a quote in ${text} is not closed`);
   }
 }
 
-function commandFromJson(text: string): string[] {
+function commandFromJson(text: string, where: string): string[] {
   const words = parseJson(text);
   const fits =
     Array.isArray(words) && words.length > 0 && words.every((word) => typeof word === 'string');
-  if (!fits) throw usageError(`--command: ${text} is not a JSON array of strings`);
+  if (!fits) throw usageError(`${where}: ${text} is not a JSON array of strings`);
   return words;
 }
 

@@ -6,7 +6,15 @@ import type { Session } from '../session.ts';
 import { appExists } from './apps.ts';
 import { processInputs, type ProcessFlags } from './deploy-input.ts';
 import { followOrDetach } from './deployments.ts';
-import { appOptions, examples, integer, waitOptions, type Act, type WaitOptions } from './kit.ts';
+import {
+  appOptions,
+  examples,
+  integer,
+  seconds,
+  waitOptions,
+  type Act,
+  type WaitOptions,
+} from './kit.ts';
 
 interface DeployOptions extends WaitOptions, ProcessFlags {
   readonly image?: string;
@@ -23,7 +31,7 @@ one process, web, on the port that the image exposes (else 8080). Options change
     "app": "hello", "tenant": "demo", "image": "127.0.0.1:5000/demo/hello:1",
     "processes": {
       "web": { "port": 3000, "count": 2, "memoryMiB": 256, "health": { "path": "/healthz" } },
-      "worker": { "command": ["node", "worker.js"] }
+      "worker": { "command": ["node", "worker.js"], "health": { "command": ["node", "alive.js"] } }
     }
   }`;
 
@@ -73,6 +81,7 @@ function flagsOf({
   memory,
   disk,
   healthPath,
+  ...options
 }: DeployOptions): ProcessFlags {
   return {
     ...(process === undefined ? {} : { process }),
@@ -83,6 +92,20 @@ function flagsOf({
     ...(memory === undefined ? {} : { memory }),
     ...(disk === undefined ? {} : { disk }),
     ...(healthPath === undefined ? {} : { healthPath }),
+    ...checkFlags(options),
+  };
+}
+
+function checkFlags(options: DeployOptions): ProcessFlags {
+  const { healthCommand, healthInterval, healthTimeout } = options;
+  const { healthFailures, healthSuccesses, healthGrace } = options;
+  return {
+    ...(healthCommand === undefined ? {} : { healthCommand }),
+    ...(healthInterval === undefined ? {} : { healthInterval }),
+    ...(healthTimeout === undefined ? {} : { healthTimeout }),
+    ...(healthFailures === undefined ? {} : { healthFailures }),
+    ...(healthSuccesses === undefined ? {} : { healthSuccesses }),
+    ...(healthGrace === undefined ? {} : { healthGrace }),
   };
 }
 
@@ -124,6 +147,12 @@ export function deployCommand(program: Command, act: Act): void {
     .option('--memory <MiB>', 'memory, a hard limit', integer(8, 1_048_576))
     .option('--disk <MiB>', 'disk, a hard limit', integer(16, 1_048_576))
     .option('--health-path <path>', 'HTTP path that answers 2xx or 3xx when it is well')
+    .option('--health-command <words>', 'command in the instance that exits with 0 when it is well')
+    .option('--health-interval <duration>', 'between two checks', seconds)
+    .option('--health-timeout <duration>', 'until no answer is a failure', seconds)
+    .option('--health-failures <number>', 'in a row until it is restarted', integer(1, 100))
+    .option('--health-successes <number>', 'in a row until it is ready', integer(1, 100))
+    .option('--health-grace <duration>', 'after a start, in which failures do not count', seconds)
     .optionsGroup('Waiting:');
   examples(
     waitOptions(command).action(
@@ -133,6 +162,7 @@ export function deployCommand(program: Command, act: Act): void {
       'deploy --app hello --image 127.0.0.1:5000/demo/hello:1',
       'deploy --app hello --image docker.io/library/nginx:1.29 --port 80 --memory 64 --create',
       "deploy --app hello --image 127.0.0.1:5000/demo/hello:2 --process worker --command 'node worker.js'",
+      "deploy --app hello --image 127.0.0.1:5000/demo/hello:2 --process worker --health-command 'node alive.js' --health-interval 30s",
       'deploy --file production.json --detach',
     ],
     notes,

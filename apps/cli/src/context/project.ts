@@ -3,11 +3,13 @@ import { z } from 'zod';
 import { CliError } from '../errors.ts';
 
 const healthFile = z.strictObject({
-  kind: z.enum(['http', 'tcp']).optional(),
+  kind: z.enum(['http', 'tcp', 'command']).optional(),
   path: z.string().optional(),
+  command: z.union([z.string(), z.array(z.string())]).optional(),
   intervalSeconds: z.number().optional(),
   timeoutSeconds: z.number().optional(),
   failureThreshold: z.number().int().optional(),
+  successThreshold: z.number().int().optional(),
   startupGraceSeconds: z.number().optional(),
 });
 

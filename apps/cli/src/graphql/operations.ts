@@ -24,7 +24,8 @@ const tenant = `id slug name createdAt`;
 const quota = `resource used limit unit`;
 const token = `id name role prefix createdAt expiresAt lastUsedAt`;
 const member = `id email name role createdAt`;
-const health = `kind path intervalSeconds timeoutSeconds failureThreshold startupGraceSeconds`;
+const health = `kind path command intervalSeconds timeoutSeconds failureThreshold successThreshold
+  startupGraceSeconds`;
 const process = `name count ready command port cpuMillis memoryMiB diskMiB healthCheck { ${health} }`;
 const app = `id name state health url createdAt`;
 const appSummary = `${app} processes { name count ready } currentRelease { version image createdAt }`;

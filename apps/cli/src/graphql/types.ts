@@ -78,11 +78,13 @@ export interface Image {
 }
 
 export interface HealthCheck {
-  kind: 'HTTP' | 'TCP';
+  kind: 'HTTP' | 'TCP' | 'COMMAND';
   path: string | null;
+  command: string[] | null;
   intervalSeconds: number;
   timeoutSeconds: number;
   failureThreshold: number;
+  successThreshold: number;
   startupGraceSeconds: number;
 }
 
@@ -282,6 +284,8 @@ export interface NodeInstance {
   memoryMiB: number;
 }
 
+export type HealthCheckInput = Partial<HealthCheck> & Pick<HealthCheck, 'kind'>;
+
 export interface ProcessInput {
   name: string;
   command?: string[] | null;
@@ -293,5 +297,5 @@ export interface ProcessInput {
   diskMiB?: number | null;
   pids?: number | null;
   graceSeconds?: number | null;
-  healthCheck?: (Partial<Omit<HealthCheck, 'kind'>> & { kind: 'HTTP' | 'TCP' }) | null;
+  healthCheck?: HealthCheckInput | null;
 }

@@ -48,9 +48,11 @@ const bare = (value: FakeProcess) => ({
   healthCheck: value.healthCheck
     ? {
         path: null,
+        command: null,
         intervalSeconds: 2,
         timeoutSeconds: 2,
         failureThreshold: 3,
+        successThreshold: 1,
         startupGraceSeconds: 30,
         kind: 'TCP' as const,
         ...value.healthCheck,

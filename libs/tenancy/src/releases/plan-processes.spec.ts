@@ -110,6 +110,30 @@ describe('the next release', () => {
     expect(plan([{ name: 'web' }], processes).processes[0]).toMatchObject({ health: null });
   });
 
+  test('checks by a command without a port, and keeps such a check', () => {
+    const healthCheck = {
+      kind: 'command' as const,
+      command: ['up'],
+      path: '/',
+      successThreshold: 2,
+    };
+    const { processes } = plan([{ name: 'worker', healthCheck }]);
+    const health = {
+      kind: 'command',
+      command: ['up'],
+      intervalSeconds: 10,
+      timeoutSeconds: 5,
+      failureThreshold: 3,
+      successThreshold: 2,
+      startupGraceSeconds: 30,
+    };
+    expect(processes).toMatchObject([{ name: 'worker', port: null }]);
+    expect(processes[0]?.health).toEqual(health);
+    expect(plan([{ name: 'worker', memoryMiB: 64 }], processes).processes[0]?.health).toEqual(
+      health,
+    );
+  });
+
   test('leaves out processes that are not in the list', () => {
     expect(plan([{ name: 'web' }], before).processes.map(({ name }) => name)).toEqual(['web']);
   });
@@ -130,6 +154,13 @@ test.each<[string, readonly ProcessRequest[]]>([
   ['networkBytesPerSecond', [{ name: 'web', networkBytesPerSecond: 2_000_000_000 }]],
   ['logBytesPerSecond', [{ name: 'web', logBytesPerSecond: 10_000_000 }]],
   ['needs a port', [{ name: 'worker', healthCheck: { kind: 'tcp' } }]],
+  ['healthCheck.command', [{ name: 'worker', healthCheck: { kind: 'command' } }]],
+  ['healthCheck.command', [{ name: 'worker', healthCheck: { kind: 'command', command: [''] } }]],
+  [
+    'intervalSeconds',
+    [{ name: 'web', healthCheck: { kind: 'command', command: ['up'], intervalSeconds: 0.5 } }],
+  ],
+  ['successThreshold', [{ name: 'web', healthCheck: { kind: 'tcp', successThreshold: 0 } }]],
   ['healthCheck.path', [{ name: 'web', healthCheck: { kind: 'http', path: 'up' } }]],
   ['command', [{ name: 'web', command: [] }]],
   ['command', [{ name: 'web', command: [''] }]],

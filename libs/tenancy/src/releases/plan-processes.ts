@@ -1,4 +1,5 @@
 import {
+  assertNever,
   defaultResources,
   healthCheck,
   invalid,
@@ -11,12 +12,15 @@ import { parse } from '../db/parse.ts';
 
 /** A health check as asked for; what is left out has protocol's defaults. */
 export interface HealthCheckRequest {
-  readonly kind: 'http' | 'tcp';
+  readonly kind: 'http' | 'tcp' | 'command';
   /** Of `http`; "/" when left out. */
   readonly path?: string | null | undefined;
+  /** Of `command`. */
+  readonly command?: readonly string[] | null | undefined;
   readonly intervalSeconds?: number | null | undefined;
   readonly timeoutSeconds?: number | null | undefined;
   readonly failureThreshold?: number | null | undefined;
+  readonly successThreshold?: number | null | undefined;
   readonly startupGraceSeconds?: number | null | undefined;
 }
 
@@ -166,15 +170,22 @@ function planHealth(
 ): HealthCheck | null {
   if (request === null) return null;
   if (request === undefined) {
+    if (base?.health?.kind === 'command') return base.health;
     if (port === null) return null;
     // No check before, though there was a port, was a choice.
     if (base && base.port !== null) return base.health;
     return healthCheck.parse({ kind: 'tcp' });
   }
-  if (port === null) {
-    throw invalid(`process ${name}: a health check needs a port`, { process: name });
+  const { kind, path, command, ...times } = request;
+  if (port === null && kind !== 'command') {
+    throw invalid(
+      `process ${name}: a health check of kind ${kind} needs a port; without one, check by a command`,
+      { process: name },
+    );
   }
-  const { kind, path, ...times } = request;
+  if (kind === 'command' && !command?.[0]) {
+    throw invalid(`process ${name}: healthCheck.command names no program`, { process: name });
+  }
   // It goes into a request line as it is.
   if (path != null && /\p{Cc}/u.test(path)) {
     throw invalid(`process ${name}: healthCheck.path has control characters`, { process: name });
@@ -182,7 +193,25 @@ function planHealth(
   const given = Object.fromEntries(Object.entries(times).filter(([, value]) => value != null));
   return parse(
     healthCheck,
-    kind === 'http' ? { kind, path: path ?? '/', ...given } : { kind, ...given },
+    { kind, ...checkTarget(kind, path, command), ...given },
     `process ${name}: healthCheck`,
   );
+}
+
+/** What is asked, of the kind; what belongs to another kind is dropped. */
+function checkTarget(
+  kind: HealthCheckRequest['kind'],
+  path: HealthCheckRequest['path'],
+  command: HealthCheckRequest['command'],
+) {
+  switch (kind) {
+    case 'http':
+      return { path: path ?? '/' };
+    case 'command':
+      return { command };
+    case 'tcp':
+      return {};
+    default:
+      return assertNever(kind);
+  }
 }

@@ -265,6 +265,7 @@ describe('verdicts', () => {
     kind: 'tcp' as const,
     intervalSeconds: 1,
     timeoutSeconds: 1,
+    successThreshold: 1,
     failureThreshold: 3,
     startupGraceSeconds: 4,
   };

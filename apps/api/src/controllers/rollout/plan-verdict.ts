@@ -139,18 +139,23 @@ function outOfGrace(app: AppSnapshot, instance: InstanceSnapshot): DeploymentFai
   if (!health) return null;
   const seconds =
     health.startupGraceSeconds +
-    health.failureThreshold * (health.intervalSeconds + health.timeoutSeconds);
+    (health.failureThreshold + health.successThreshold - 1) *
+      (health.intervalSeconds + health.timeoutSeconds);
   if (app.now - instance.stateAt < seconds * 1000) return null;
   return failed('HEALTH_CHECK_FAILED', instance, describeHealth(app, instance));
 }
 
 function describeHealth(app: AppSnapshot, instance: InstanceSnapshot): string {
   const definition = app.release?.processes.find(({ name }) => name === instance.process);
-  const check =
-    definition?.health?.kind === 'http'
-      ? `GET ${definition.health.path} on port ${definition.port ?? '?'}`
-      : `a connection to port ${definition?.port ?? '?'}`;
   const said = instance.message ? `: ${instance.message}` : '';
+  const health = definition?.health;
+  if (health?.kind === 'command') {
+    return `the health check (${health.command.join(' ').slice(0, 200)}) has not passed${said}`;
+  }
+  const check =
+    health?.kind === 'http'
+      ? `GET ${health.path} on port ${definition?.port ?? '?'}`
+      : `a connection to port ${definition?.port ?? '?'}`;
   return `the health check (${check}) has not passed${said}; does the process listen on that port, on all addresses?`;
 }
 
