@@ -50,6 +50,7 @@ const heavyFields: Readonly<Record<string, number>> = {
   'Mutation.deploy': 200,
   // JetStream is read.
   'Query.logs': 200,
+  'Query.logPage': 200,
   'Query.__schema': 500,
 };
 

@@ -19,9 +19,12 @@ import {
   type LogBatch,
 } from '@bulkhead/protocol';
 import type { NatsLink } from '../nats/nats.ts';
+import { pastLines, type LogPlace } from './log-place.ts';
 
 /** A batch and where it came from: the subject is what the node's credentials let it publish on. */
 export interface StoredBatch {
+  /** When the stream was made that it lies in: see LogPlace. */
+  readonly made: number;
   readonly sequence: number;
   readonly node: string;
   readonly batch: LogBatch;
@@ -34,6 +37,20 @@ export interface AppLogs {
   readonly instance: string | null;
 }
 
+/** From when to when, by the clocks of nodes; null: no border. */
+export interface LogWindow {
+  readonly since: Date | null;
+  readonly until: Date | null;
+}
+
+type ConsumerStart = { opt_start_seq: number } | { opt_start_time: string };
+
+/** How far a node's clock may be ahead of ours for `since` to miss nothing. Milliseconds. */
+const aheadMs = 5_000;
+/** How late lines may come for `until` to miss nothing: agents wait while NATS is away. Milliseconds. */
+const lateMs = 600_000;
+/** Batches that are asked for at once. */
+const fetchBatches = 500;
 /** How long to wait for messages that were counted a moment ago. Milliseconds. */
 const fetchMs = 2000;
 /** How long a follower waits when NATS is away. Milliseconds. */
@@ -43,78 +60,127 @@ export class LogStore {
   constructor(private readonly nats: NatsLink) {}
 
   /**
-   * The batches written so far, oldest first: the last `atMost` of those from `since` on, and the
-   * sequence to follow from.
+   * Hands over the batches written so far, oldest first: the last `atMost` of those that a window
+   * may have lines of. Gives how many they were, and the place to follow from.
    */
-  async read(
+  last(
     logs: AppLogs,
-    since: Date | null,
+    window: LogWindow,
     atMost: number,
-  ): Promise<{ batches: StoredBatch[]; next: number }> {
-    try {
-      return await this.#read(logs, since, atMost);
-    } catch (error) {
-      if (error instanceof DomainError) throw error;
-      throw unavailable(
-        `Logs cannot be read at the moment (${(error as Error).name}); try again in a few seconds`,
-      );
-    }
+    take: (stored: StoredBatch) => Promise<void>,
+  ): Promise<{ count: number; next: LogPlace }> {
+    return readable(async () => {
+      const stream = await this.#stream();
+      const next = { made: stream.made, sequence: stream.last + 1, line: 0 };
+      if (atMost === 0) return { count: 0, next };
+      const border = await this.#findBorder(logs, window.until, stream);
+      const start = await this.#findStart(logs, window.since, atMost, { ...stream, ...border });
+      let count = 0;
+      for await (const stored of this.#between(logs, stream.made, start, border.end)) {
+        count += 1;
+        await take(stored);
+      }
+      return { count, next };
+    });
   }
 
-  async #read(logs: AppLogs, since: Date | null, atMost: number) {
-    const { state } = await this.nats.jsm.streams.info(streams.logs);
-    const next = state.last_seq + 1;
-    if (atMost === 0 || state.messages === 0) return { batches: [], next };
+  /**
+   * Hands over the batches written so far that a window may have lines of, from the oldest or from
+   * a place on, until `take` says that it has enough. Gives the place behind the last one.
+   */
+  page(
+    logs: AppLogs,
+    window: LogWindow,
+    after: LogPlace | null,
+    take: (stored: StoredBatch) => Promise<'more' | 'enough'>,
+  ): Promise<LogPlace> {
+    return readable(async () => {
+      const stream = await this.#stream();
+      const { made } = stream;
+      const { end } = await this.#findBorder(logs, window.until, stream);
+      const first = after?.made === made ? Math.max(after.sequence, stream.first) : stream.first;
+      const all = { first, end, beyond: 0 };
+      const start = await this.#findStart(logs, window.since, Number.POSITIVE_INFINITY, all);
+      for await (const stored of this.#between(logs, made, start, end)) {
+        if ((await take(stored)) === 'enough')
+          return { made, sequence: stored.sequence, line: pastLines };
+      }
+      return { made, sequence: end - 1, line: pastLines };
+    });
+  }
 
-    const start = await this.#findStart(logs, since, atMost, state.first_seq, state.last_seq);
-    const batches: StoredBatch[] = [];
-    if (start.pending === 0) return { batches, next };
+  async #stream() {
+    const { created, state } = await this.nats.jsm.streams.info(streams.logs);
+    // The first of a stream that never had a message is 0, and none has that number.
+    const first = Math.max(1, state.first_seq);
+    return { made: Date.parse(created), first, last: state.last_seq };
+  }
+
+  /** Batches from a sequence up to, not including, another; `pending` is how many at most. */
+  async *#between(
+    logs: AppLogs,
+    made: number,
+    start: { sequence: number; pending: number },
+    end: number,
+  ): AsyncGenerator<StoredBatch, void> {
+    let left = start.pending;
+    if (left === 0 || start.sequence >= end) return;
     const consumer = await this.nats.js.consumers.get(streams.logs, {
       ...this.#from(logs, start.sequence),
       inactive_threshold: 10_000,
     });
-    const messages = await consumer.fetch({ max_messages: start.pending, expires: fetchMs });
-    for await (const message of messages) {
-      if (message.seq >= next) break;
-      batches.push(open(message));
-      if (message.info.pending === 0) break;
+    while (left > 0) {
+      const messages = await consumer.fetch({
+        max_messages: Math.min(left, fetchBatches),
+        expires: fetchMs,
+      });
+      let got = 0;
+      try {
+        for await (const message of messages) {
+          if (message.seq >= end) return;
+          yield open(message, made);
+          got += 1;
+          left -= 1;
+          if (message.info.pending === 0) return;
+        }
+      } finally {
+        await messages.close();
+      }
+      // Counted a moment ago and gone now: the stream was full, or was lost.
+      if (got === 0) return;
     }
-    await messages.close();
-    return { batches, next };
   }
 
   /**
-   * New batches from a sequence on, until `ending`. Carries on when the connection or the whole
+   * New batches from a place on, until `ending`. Carries on when the connection or the whole
    * stream was lost and is there again.
    */
   async *follow(
     logs: AppLogs,
-    from: number,
+    from: LogPlace,
     ending: AbortSignal,
   ): AsyncGenerator<StoredBatch, void> {
     let next = from;
-    // A new stream counts from 1 again; the old place would never come.
     let renew = () => undefined as void;
     const forget = this.nats.onRecreated((made) => {
-      if (!made.includes(streams.logs)) return;
-      next = 1;
-      renew();
+      if (made.includes(streams.logs)) renew();
     });
     try {
       while (!ending.aborted) {
-        const messages = await this.#consume(logs, next);
-        if (!messages) {
+        const consumed = await this.#consume(logs, next);
+        if (!consumed) {
           await delay(retryMs, undefined, { signal: ending }).catch(() => undefined);
           continue;
         }
+        const { messages, made } = consumed;
         const stop = () => void messages.close();
         renew = stop;
         ending.addEventListener('abort', stop, { once: true });
         if (ending.aborted) stop();
         try {
           for await (const message of messages) {
-            next = message.seq + 1;
-            yield open(message);
+            next = { made, sequence: message.seq + 1, line: 0 };
+            yield open(message, made);
           }
         } catch {
           // The consumer cannot be had again as it was: a new one starts where this one ended.
@@ -130,10 +196,16 @@ export class LogStore {
   }
 
   /** Null while NATS or the stream is away. */
-  async #consume(logs: AppLogs, from: number): Promise<ConsumerMessages | null> {
+  async #consume(
+    logs: AppLogs,
+    from: LogPlace,
+  ): Promise<{ messages: ConsumerMessages; made: number } | null> {
     try {
-      const consumer = await this.nats.js.consumers.get(streams.logs, this.#from(logs, from));
-      return await consumer.consume({ max_bytes: 1_048_576 });
+      const { made } = await this.#stream();
+      // A new stream counts from 1 again; the old place would never come.
+      const sequence = from.made === made ? from.sequence : 1;
+      const consumer = await this.nats.js.consumers.get(streams.logs, this.#from(logs, sequence));
+      return { messages: await consumer.consume({ max_bytes: 1_048_576 }), made };
     } catch {
       return null;
     }
@@ -153,24 +225,40 @@ export class LogStore {
     };
   }
 
+  /** The first sequence that has nothing for `until` any more, and how much of the logs lies beyond. */
+  async #findBorder(logs: AppLogs, until: Date | null, { last }: { last: number }) {
+    if (until === null) return { end: last + 1, beyond: 0 };
+    const late = new Date(until.getTime() + lateMs).toISOString();
+    const { sequence, pending } = await this.#count(logs, { opt_start_time: late });
+    return { end: Math.min(sequence, last + 1), beyond: pending };
+  }
+
   /**
    * The latest sequence from which at least `atMost` batches follow, or the first one from `since`.
    * JetStream cannot read backwards, but a consumer says how much it has before it: a search by
    * halves takes some 20 questions of a millisecond, whatever the size of the stream.
    */
-  async #findStart(logs: AppLogs, since: Date | null, atMost: number, first: number, last: number) {
+  async #findStart(
+    logs: AppLogs,
+    since: Date | null,
+    atMost: number,
+    { first, end, beyond }: { first: number; end: number; beyond: number },
+  ): Promise<{ sequence: number; pending: number }> {
+    if (first >= end) return { sequence: end, pending: 0 };
+    const count = async (start: ConsumerStart) => {
+      const counted = await this.#count(logs, start);
+      return { ...counted, pending: Math.max(0, counted.pending - beyond) };
+    };
     let low = first;
-    let pending: number;
     if (since) {
-      const window = await this.#count(logs, { opt_start_time: since.toISOString() });
-      low = Math.max(window.sequence, first);
-      pending = window.pending;
-    } else {
-      pending = (await this.#count(logs, { opt_start_seq: low })).pending;
+      const from = new Date(since.getTime() - aheadMs).toISOString();
+      low = Math.max((await count({ opt_start_time: from })).sequence, first);
+      if (low >= end) return { sequence: end, pending: 0 };
     }
-    for (let high = last; pending > atMost && low < high;) {
+    let { pending } = await count({ opt_start_seq: low });
+    for (let high = end - 1; pending > atMost && low < high;) {
       const middle = Math.ceil((low + high) / 2);
-      const counted = await this.#count(logs, { opt_start_seq: middle });
+      const counted = await count({ opt_start_seq: middle });
       if (counted.pending >= atMost) {
         low = middle;
         pending = counted.pending;
@@ -183,7 +271,7 @@ export class LogStore {
 
   async #count(
     logs: AppLogs,
-    start: { opt_start_seq: number } | { opt_start_time: string },
+    start: ConsumerStart,
   ): Promise<{ sequence: number; pending: number }> {
     const deliver =
       'opt_start_seq' in start ? DeliverPolicy.StartSequence : DeliverPolicy.StartTime;
@@ -201,15 +289,27 @@ export class LogStore {
   }
 }
 
+/** Reads; what is no error of ours is said to pass. */
+async function readable<T>(read: () => Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (error) {
+    if (error instanceof DomainError) throw error;
+    throw unavailable(
+      `Logs cannot be read at the moment (${(error as Error).name}); try again in a few seconds`,
+    );
+  }
+}
+
 /** A message that is no batch counts as an empty one: a node can publish anything. */
-function open(message: JsMsg): StoredBatch {
+function open(message: JsMsg, made: number): StoredBatch {
   const [, , , node = '', instance = ''] = message.subject.split('.');
   const parsed = logBatch.safeParse(readJson(message));
   const fits = parsed.success && parsed.data.instance === instance;
   const batch = fits
     ? parsed.data
     : { v: 1 as const, instance, process: '', lines: [], dropped: 0 };
-  return { sequence: message.seq, node, batch };
+  return { made, sequence: message.seq, node, batch };
 }
 
 function readJson(message: JsMsg): unknown {

@@ -39,7 +39,8 @@ beforeAll(async () => {
 });
 afterAll(() => api.close());
 
-let second = 0;
+/** A few milliseconds between two lines, none of them late. */
+let clock = Date.now() - 60_000;
 /** Publishes as an agent does. */
 async function write(
   text: string | string[],
@@ -47,7 +48,7 @@ async function write(
 ) {
   const instance = how.instance ?? web;
   const lines = [text].flat().map((line) => ({
-    at: new Date(Date.UTC(2026, 0, 1, 0, 0, second++)).toISOString(),
+    at: new Date((clock += 7)).toISOString(),
     stream: 'stdout' as const,
     text: line,
   }));
@@ -63,7 +64,10 @@ async function write(
 }
 
 const query =
-  'query ($process: String, $instance: String, $since: DateTime, $tail: Int) { logs(tenant: "demo", app: "hello", process: $process, instance: $instance, since: $since, tail: $tail) { text process instance stream at } }';
+  'query ($process: String, $instance: String, $since: DateTime, $until: DateTime, $tail: Int) { logs(tenant: "demo", app: "hello", process: $process, instance: $instance, since: $since, until: $until, tail: $tail) { text process instance stream at } }';
+const followQuery = query
+  .replace('query (', 'subscription ($after: String, ')
+  .replace('tail: $tail', 'tail: $tail, after: $after');
 async function read(variables: object = {}, as: Caller = owner) {
   const { body } = await api.graphql(query, variables, as);
   return body.errors
@@ -81,7 +85,7 @@ async function follow(variables: object = {}, as: Caller = owner) {
     connectionParams: { authorization: `Bearer ${token}` },
   });
   const end = client.subscribe<{ logs: { text: string } }>(
-    { query: query.replace('query', 'subscription'), variables: { ...variables } },
+    { query: followQuery, variables: { ...variables } },
     {
       next: ({ data }) => data && heard.push(data.logs.text),
       error: (error) => heard.push(JSON.stringify(error)),
@@ -132,12 +136,69 @@ test('what a node writes for an instance that is not its own is not shown', asyn
   expect(await read({ tail: 2 })).toEqual(['worker 4', 'honest']);
 });
 
-test('what was dropped is said', async () => {
+test('what was dropped is said once: by the agent, in a line of its own', async () => {
   await write('after a flood', { dropped: 12 });
-  expect(await read({ tail: 2 })).toEqual([
-    expect.stringContaining('12 lines were dropped'),
-    'after a flood',
-  ]);
+  expect(await read({ tail: 2 })).toEqual(['honest', 'after a flood']);
+});
+
+const pageQuery = `query ($process: String, $since: DateTime, $until: DateTime, $first: Int, $after: String) {
+  logPage(tenant: "demo", app: "hello", process: $process, since: $since, until: $until, first: $first, after: $after) {
+    end more lines { text at cursor } } }`;
+interface Page {
+  lines: { text: string; at: string; cursor: string }[];
+  end: string;
+  more: boolean;
+}
+async function page(variables: object = {}, as: Caller = owner): Promise<Page> {
+  const { body } = await api.graphql(pageQuery, variables, as);
+  if (body.errors) throw new Error(String(body.errors[0]?.extensions['code']));
+  return body.data?.['logPage'] as unknown as Page;
+}
+
+test('every kept line can be read, page by page, whatever the size of the pages', async () => {
+  const whole = await page();
+  expect(whole.more).toBe(false);
+  expect(whole.lines).toHaveLength(67);
+  expect(whole.lines.map(({ cursor }) => cursor).toSorted()).toEqual(
+    whole.lines.map(({ cursor }) => cursor),
+  );
+  for (const first of [1, 2, 66, 67]) {
+    const texts: string[] = [];
+    for (let at: Page | null = null; at === null || at.more;) {
+      at = await page({ first, after: at?.end });
+      expect(at.lines.length).toBeLessThanOrEqual(first);
+      texts.push(...at.lines.map(({ text }) => text));
+    }
+    expect(texts).toEqual(whole.lines.map(({ text }) => text));
+  }
+  const { lines } = await page({ after: whole.lines[1]?.cursor, first: 2, process: 'web' });
+  expect(lines.map(({ text }) => text)).toEqual(['web 1a', 'web 1b']);
+  expect((await page({ after: whole.end })).lines).toEqual([]);
+  await expect(page({ after: 'i made it up' })).rejects.toThrow('INVALID');
+  await expect(page({ first: 1001 })).rejects.toThrow('INVALID');
+});
+
+test('lines that are newer than `until` are left out, wherever they lie', async () => {
+  const { lines } = await page();
+  const at = (text: string) => lines.find((line) => line.text === text)?.at;
+  const [from, to] = [at('web 10b'), at('web 12a')];
+  const between = ['web 10b', 'web 11a', 'web 11b', 'web 12a'];
+  expect((await page({ since: from, until: to })).lines.map(({ text }) => text)).toEqual(between);
+  expect(await read({ since: from, until: to })).toEqual(between);
+  expect(await read({ until: to, tail: 2 })).toEqual(between.slice(-2));
+  // Nothing was there yet, so there is no border to be found in the stream.
+  expect(await read({ until: new Date(Date.UTC(2020, 0)).toISOString() })).toEqual([]);
+  const later = new Date(Date.now() + 3_600_000).toISOString();
+  expect(await read({ until: later, tail: 1 })).toEqual(['after a flood']);
+});
+
+test('a follower goes on after a line that it names', async () => {
+  const { lines } = await page();
+  const after = lines.find(({ text }) => text === 'worker 3')?.cursor;
+  const { heard, end } = await follow({ after, tail: 100 });
+  await eventually('what it had not read', () => heard.length === 3);
+  expect(heard).toEqual(['worker 4', 'honest', 'after a flood']);
+  await end();
 });
 
 test('followers get history, then what is new, each line once', async () => {
