@@ -68,6 +68,10 @@ const attacks = (): Record<string, Attack> => ({
     document: `{ deployment(id: "${known.deployment}") { id } }`,
     codes: hidden,
   },
+  'Query.logPage': {
+    document: '{ logPage(tenant: "demo", app: "hello") { end } }',
+    codes: hidden,
+  },
   'Query.logs': { document: '{ logs(tenant: "demo", app: "hello") { text } }', codes: hidden },
   'Query.nodes': { document: '{ nodes { totalCount } }', codes: operators },
   'Query.node': { document: '{ node(name: "n1") { id } }', codes: operators },

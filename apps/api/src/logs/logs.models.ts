@@ -94,6 +94,13 @@ export class LogPageArguments extends WhichLogs {
   })
   first?: number | null;
 
+  @Field(() => Int, {
+    nullable: true,
+    description:
+      'Instead of a page: the last how many lines, in the order of their time: 0 to 1000.',
+  })
+  last?: number | null;
+
   @Field(() => String, {
     nullable: true,
     description: 'Go on after the end of an earlier page, or the cursor of a line.',

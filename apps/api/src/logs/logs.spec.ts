@@ -141,8 +141,8 @@ test('what was dropped is said once: by the agent, in a line of its own', async 
   expect(await read({ tail: 2 })).toEqual(['honest', 'after a flood']);
 });
 
-const pageQuery = `query ($process: String, $since: DateTime, $until: DateTime, $first: Int, $after: String) {
-  logPage(tenant: "demo", app: "hello", process: $process, since: $since, until: $until, first: $first, after: $after) {
+const pageQuery = `query ($process: String, $since: DateTime, $until: DateTime, $first: Int, $last: Int, $after: String) {
+  logPage(tenant: "demo", app: "hello", process: $process, since: $since, until: $until, first: $first, last: $last, after: $after) {
     end more lines { text at cursor } } }`;
 interface Page {
   lines: { text: string; at: string; cursor: string }[];
@@ -192,12 +192,23 @@ test('lines that are newer than `until` are left out, wherever they lie', async 
   expect(await read({ until: later, tail: 1 })).toEqual(['after a flood']);
 });
 
+test('the last lines come with the place behind all that there is', async () => {
+  const none = await page({ last: 0, process: 'worker' });
+  expect(none).toMatchObject({ lines: [], more: false });
+  await write('since then', { instance: worker, process: 'worker' });
+  const some = await page({ after: none.end });
+  expect(some.lines.map(({ text }) => text)).toEqual(['since then']);
+  const last = await page({ last: 2 });
+  expect(last.lines.map(({ text }) => text)).toEqual(['after a flood', 'since then']);
+  expect((await page({ after: last.end })).lines).toEqual([]);
+});
+
 test('a follower goes on after a line that it names', async () => {
   const { lines } = await page();
   const after = lines.find(({ text }) => text === 'worker 3')?.cursor;
   const { heard, end } = await follow({ after, tail: 100 });
-  await eventually('what it had not read', () => heard.length === 3);
-  expect(heard).toEqual(['worker 4', 'honest', 'after a flood']);
+  await eventually('what it had not read', () => heard.length === 4);
+  expect(heard).toEqual(['worker 4', 'honest', 'after a flood', 'since then']);
   await end();
 });
 
@@ -208,7 +219,7 @@ test('followers get history, then what is new, each line once', async () => {
   await write('live other', { instance: worker, process: 'worker' });
   await write(['live 2', 'live 3']);
   await eventually('live lines', () => heard.length >= 5);
-  expect(heard).toEqual(['after a flood', 'live 1', 'live other', 'live 2', 'live 3']);
+  expect(heard).toEqual(['since then', 'live 1', 'live other', 'live 2', 'live 3']);
   await end();
 });
 

@@ -39,8 +39,19 @@ export class Logs {
     return (await this.#history(logs, which)).lines;
   }
 
-  /** Kept lines from the oldest on, in the order in which they arrived, page by page. */
+  /**
+   * Kept lines from the oldest on, in the order in which they arrived, page by page; or the last
+   * ones, and where to go on from them.
+   */
   async page(door: Door, which: LogPageArguments) {
+    if (which.last != null) {
+      const { lines, next } = await this.#history(await locate(door, which), {
+        ...which,
+        tail: which.last,
+      });
+      const end = writePlace({ ...next, sequence: next.sequence - 1, line: pastLines });
+      return { lines, end, more: false };
+    }
     const first = which.first ?? maxLines;
     if (first < 1 || first > maxLines) throw invalid(`first must be from 1 to ${maxLines}`);
     const after = which.after ? readPlace(which.after) : null;

@@ -66,11 +66,52 @@ describe('logs', () => {
     ).toEqual(['line 3', 'line 4']);
     expect((await ann.run(['logs', 'hello', '--process', 'worker'])).stderr).toBe('No lines.\n');
     expect((await ann.run(['logs', 'hello', '--since', 'soon'])).code).toBe(2);
+    expect((await ann.run(['logs', 'hello', '--until', '1h'])).stdout.match(/old|line/g)).toEqual([
+      'old',
+    ]);
+    expect((await ann.run(['logs', 'hello', '--until', '1h', '-f'])).code).toBe(2);
     // As many as the API gives.
     const two = (await ann.run(['logs', 'hello', '-n', '2'])).stdout;
     expect(two.trim().split('\n')).toHaveLength(2);
     expect((await ann.run(['logs', 'hello', '--tail', '2'])).stdout).toBe(two);
     expect((await ann.run(['logs', 'hello', '-n', '1001'])).code).toBe(2);
+  });
+
+  it('are all of them where that is asked for, in the order of their time', async () => {
+    world.server.platform.logPageLines = 4;
+    const start = Date.now() - 600_000;
+    const at = (i: number) => new Date(start + i * 100).toISOString();
+    // Of two instances, one of which is always a little behind.
+    for (let i = 0; i < 50; i += 1) {
+      app.write(`one ${String(2 * i)}`, 'stdout', at(2 * i));
+      if (i >= 5) app.write(`two ${String(2 * i - 9)}`, 'stdout', at(2 * i - 9), 'i000000000002');
+    }
+    const numbers = Array.from({ length: 91 }, (_, i) => String(i));
+    for (const how of [
+      ['-n', 'all'],
+      ['--since', '1h'],
+    ]) {
+      const { stdout } = await ann.run(['logs', 'hello', '--bare', ...how]);
+      const lines = stdout.trim().split('\n');
+      expect(lines).toHaveLength(95);
+      expect(lines.slice(0, 91).map((line) => line.split(' ')[1])).toEqual(numbers);
+    }
+    expect((await ann.run(['logs', 'hello'])).stdout.trim().split('\n')).toHaveLength(95);
+    expect((await ann.run(['logs', 'hello', '-n', 'some'])).stderr).toContain('nor "all"');
+  });
+
+  it('of one instance are found by the beginning of its id, also when it is gone', async () => {
+    app.write('mine', 'stdout', undefined, 'i00000000abc1');
+    app.write('other', 'stdout', undefined, 'i00000000abd1');
+    app.knowInstances('i00000000abc1', 'i00000000abd1');
+    const of = (id: string) => ann.run(['logs', 'hello', '--bare', '--instance', id]);
+    expect((await of('i00000000abc')).stdout).toBe('mine\n');
+    expect(await of('i00000000ab')).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/2 instances[^]*i00000000abc1, i00000000abd1/) as string,
+    });
+    expect((await of('ix')).code).toBe(5);
+    expect((await of('')).code).toBe(5);
   });
 
   it('follow, over a lost connection, each line once and in order', async () => {
@@ -141,12 +182,15 @@ describe('logs', () => {
 it('a line has a colour of its own per instance on a terminal, and keeps its own colours', () => {
   const line = {
     at: '2026-01-31T12:00:00.000Z',
+    cursor: '1',
     instance: 'i1',
     process: 'web',
     stream: 'stdout',
     text: '\u001b[31mred\u001b[2J',
   };
-  expect(formatLine(line, createStyle(true), true)).toMatch(
+  expect(formatLine(line, createStyle(true), 'clock')).toMatch(
     /\u001b\[\d+mweb\/i1\u001b\[39m \u001b\[31mred\u001b\[0m$/,
   );
+  expect(formatLine(line, createStyle(false), 'whole')).toBe('2026-01-31T12:00:00.000Z web/i1 red');
+  expect(formatLine(line, createStyle(false), 'none')).toBe('red');
 });

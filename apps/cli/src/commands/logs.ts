@@ -1,130 +1,62 @@
-import type { Command } from 'commander';
-import { CliError } from '../errors.ts';
-import type { GraphqlClient } from '../graphql/client.ts';
-import { followLogs, logs } from '../graphql/operations.ts';
-import { ConnectionLost, subscribe } from '../graphql/subscription.ts';
+import { InvalidArgumentError, type Command } from 'commander';
+import { usageError } from '../errors.ts';
+import type { WhichLogs } from '../graphql/operations.ts';
 import type { LogLine } from '../graphql/types.ts';
 import type { Style } from '../output/style.ts';
 import { colouredText, plainText } from '../output/text.ts';
-import { clock, parseSince } from '../output/time.ts';
-import { pause } from '../progress/follow.ts';
+import { clock, parseMoment } from '../output/time.ts';
+import { InOrder, keptLines, lastLines, newLines } from '../progress/log-lines.ts';
+import type { Session } from '../session.ts';
+import { instanceId } from './instance-name.ts';
 import { appOptions, examples, integer, type Act } from './kit.ts';
+
+type Count = number | 'all';
 
 interface LogOptions {
   readonly follow?: boolean;
   readonly process?: string;
   readonly instance?: string;
   readonly since?: string;
-  readonly lines: number;
-  readonly tail?: number;
+  readonly until?: string;
+  readonly lines?: Count;
+  readonly tail?: Count;
+  readonly timestamps?: boolean;
+  readonly bare?: boolean;
 }
 
-type LogQuery = {
-  tenant: string;
-  app: string;
-  process: string | null;
-  instance: string | null;
-  since: string | null;
-  tail: number;
-};
+/** What stands before a line: the time of day, the whole time, or nothing at all. */
+export type Prefix = 'clock' | 'whole' | 'none';
 
-const retryMs = 1_000;
-const socketAttempts = 3;
-const patienceMs = 60_000;
-/** Lines to ask for after a gap; more than this in a gap are lost to the reader. */
-const catchUpLines = 1_000;
-/** Lines of several instances do not arrive in order; what is this much older may still come. */
-const overlapMs = 5_000;
-const remembered = 10_000;
+const defaultLines = 100;
+const mostLines = 1000;
 
-/**
- * Log lines as they come, over a subscription. After a loss it asks again from a little before the
- * newest line and leaves out what was already read. Where sockets do not pass it polls.
- */
-async function* tail(
-  client: GraphqlClient,
-  query: LogQuery,
-  trouble: (text: string) => void,
-): AsyncGenerator<LogLine, void, void> {
-  const read = new Read();
-  let failures = 0;
-  let away: number | null = null;
-  const back = () => {
-    if (away !== null) trouble('connected again');
-    away = null;
-  };
-  for (;;) {
-    if (failures < socketAttempts) {
-      try {
-        const isNew = read.filter();
-        const live = subscribe(client, followLogs, read.since(query), true);
-        for await (const { logs: line } of live) {
-          failures = 0;
-          back();
-          if (isNew(line)) yield line;
-        }
-        failures += 1;
-      } catch (error) {
-        if (!(error instanceof ConnectionLost)) throw error;
-        failures += 1;
-      }
-    }
-    try {
-      const isNew = read.filter();
-      const answer = await client.request(logs, read.since(query), true);
-      back();
-      for (const line of answer.logs) if (isNew(line)) yield line;
-    } catch (error) {
-      if (!(error instanceof CliError) || error.exit !== 'UNAVAILABLE') throw error;
-      if (away === null) trouble(`${error.message}; trying again`);
-      away ??= Date.now();
-      if (Date.now() - away >= patienceMs) throw error;
-    }
-    await pause(retryMs, client.options.signal);
-  }
-}
-
-/** What has been read, to ask for the rest and to tell it apart. */
-class Read {
-  #newest: string | null = null;
-  #keys: string[] = [];
-
-  /** The query for what comes next. */
-  since(query: LogQuery): LogQuery {
-    if (this.#newest === null) return query;
-    const since = new Date(Date.parse(this.#newest) - overlapMs).toISOString();
-    return { ...query, since, tail: Math.max(query.tail, catchUpLines) };
-  }
-
-  /**
-   * Whether a line of the next answer is new. Counts, because an app may write the same line twice
-   * within a millisecond: each copy that was read is left out once.
-   */
-  filter(): (line: LogLine) => boolean {
-    const known = new Map<string, number>();
-    for (const key of this.#keys) known.set(key, (known.get(key) ?? 0) + 1);
-    return (line) => {
-      const key = JSON.stringify([line.at, line.instance, line.stream, line.text]);
-      const copies = known.get(key) ?? 0;
-      if (copies > 0) {
-        known.set(key, copies - 1);
-        return false;
-      }
-      this.#keys.push(key);
-      if (this.#keys.length > 2 * remembered) this.#keys = this.#keys.slice(-remembered);
-      if (this.#newest === null || line.at > this.#newest) this.#newest = line.at;
-      return true;
-    };
-  }
-}
-
-/** A line for people: short on a terminal, complete in a file. */
-export function formatLine(line: LogLine, style: Style, terminal: boolean): string {
-  const at = terminal ? clock(line.at) : line.at;
-  const source = plainText(`${line.process}/${line.instance}`);
+/** A line for people. */
+export function formatLine(line: LogLine, style: Style, prefix: Prefix): string {
   const text = style.enabled ? colouredText(line.text) : plainText(line.text);
   const shown = line.stream === 'platform' ? style.warn(text) : text;
+  if (prefix === 'none') return shown;
+  const at = prefix === 'clock' ? clock(line.at) : line.at;
+  const source = plainText(`${line.process}/${line.instance}`);
   return `${style.dim(at)} ${style.named(source, source)} ${shown}`;
+}
+
+function countOf(text: string): Count {
+  if (text === 'all') return 'all';
+  try {
+    return integer(0, mostLines)(text);
+  } catch {
+    throw new InvalidArgumentError(`Not a whole number from 0 to ${String(mostLines)}, nor "all".`);
+  }
+}
+
+function prefixOf(session: Session, options: LogOptions): Prefix {
+  if (options.bare === true) return 'none';
+  return session.io.streams.stdout.isTTY && options.timestamps !== true ? 'clock' : 'whole';
+}
+
+/** A pipe that is full holds us up, so that a long history does not pile up in memory. */
+async function drained(stream: NodeJS.WriteStream): Promise<void> {
+  if (stream.writableNeedDrain) await new Promise((resolve) => stream.once('drain', resolve));
 }
 
 export function logsCommand(program: Command, act: Act): void {
@@ -136,42 +68,78 @@ export function logsCommand(program: Command, act: Act): void {
         .argument('[app]')
         .option('-f, --follow', 'go on with new lines as they come')
         .option('-p, --process <name>', 'only this process')
-        .option('--instance <id>', 'only this instance')
-        .option('--since <time>', 'only newer lines: 10m, 2h, or a date')
-        .option('-n, --lines <count>', 'at most this many earlier lines', integer(0, 1000), 100)
-        .option('--tail <count>', 'the same as --lines', integer(0, 1000)),
+        .option('--instance <id>', 'only this instance, also when it is gone')
+        .option('--since <time>', 'only lines from then on: 10m, 2h, or a date')
+        .option('--until <time>', 'only lines up to then')
+        .option(
+          '-n, --lines <count>',
+          'at most this many earlier lines, or "all" (default: 100; with --since: all)',
+          countOf,
+        )
+        .option('--tail <count>', 'the same as --lines', countOf)
+        .option('--timestamps', 'with the date and parts of a second, also on a terminal')
+        .option('--bare', 'without time, process and instance'),
     ).action(
       act(async (session, options: LogOptions, name?: string) => {
         const { out } = session;
-        const query: LogQuery = {
-          ...session.app(name),
-          process: options.process ?? null,
-          instance: options.instance ?? null,
-          since: options.since === undefined ? null : parseSince(options.since, out.now()),
-          tail: options.tail ?? options.lines,
+        if (options.follow === true && options.until !== undefined)
+          throw usageError('--until and --follow exclude each other', 'Leave out one of them.');
+        const at = session.app(name);
+        const moment = (option: 'since' | 'until') => {
+          const text = options[option];
+          return text === undefined ? null : parseMoment(text, `--${option}`, out.now());
         };
+        const times = { since: moment('since'), until: moment('until') };
         const client = session.client();
-        const terminal = session.io.streams.stdout.isTTY;
-        const show = (line: LogLine) => {
-          out.record(line);
-          out.line(formatLine(line, out.style, terminal));
+        const which: WhichLogs = {
+          ...at,
+          ...times,
+          process: options.process ?? null,
+          instance:
+            options.instance === undefined ? null : await instanceId(client, at, options.instance),
         };
+        const prefix = prefixOf(session, options);
+        let shown = 0;
+        const show = async (lines: readonly LogLine[]) => {
+          for (const line of lines) {
+            const { cursor: _, ...record } = line;
+            out.record(record);
+            out.line(formatLine(line, out.style, prefix));
+          }
+          shown += lines.length;
+          await drained(session.io.streams.stdout);
+        };
+
+        const count =
+          options.tail ?? options.lines ?? (which.since === null ? defaultLines : 'all');
+        let end = '';
+        if (count === 'all') {
+          const inOrder = new InOrder();
+          for await (const piece of keptLines(client, which)) {
+            await show(inOrder.add(piece.lines));
+            end = piece.end;
+          }
+          await show(inOrder.rest());
+        } else {
+          const last = await lastLines(client, which, count);
+          await show(last.lines);
+          end = last.end;
+        }
         if (options.follow !== true) {
-          const answer = await client.request(logs, query, true);
-          answer.logs.forEach(show);
-          if (answer.logs.length === 0) out.note('No lines.');
+          if (shown === 0) out.note('No lines.');
           return;
         }
-        for await (const line of tail(client, query, (text) => out.note(text))) show(line);
+        for await (const line of newLines(client, which, end, (text) => out.note(text)))
+          await show([line]);
       }),
     ),
     [
       'logs --app hello',
       'logs hello -f --process web',
-      'logs --app hello --since 10m -n 1000',
-      'logs --app hello --instance iabcdefghijkl --tail 20',
+      'logs --app hello --since 2h --until 90m',
+      'logs --app hello --instance i3k9 -n all --bare > web.log',
       'logs --app hello --json | jq -r \'select(.stream == "stderr").text\'',
     ],
-    'With --json: one JSON object per line.',
+    'With --json: one JSON object per line. Lines are kept for 7 days, also of instances that are\ngone; where an instance wrote more than its limit, a line says how much was dropped.',
   );
 }

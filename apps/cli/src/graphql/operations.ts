@@ -267,21 +267,27 @@ export const startApp = operation<Deployed<'startApp'>, { input: App }>(
   `mutation StartApp($input: AppInput!) { startApp(input: $input) { id } }`,
 );
 
-type LogQuery = App & {
+/** Which lines of an app's log; null: without that border. */
+export type WhichLogs = App & {
   process: string | null;
   instance: string | null;
   since: string | null;
-  tail: number;
+  until: string | null;
 };
-const logArguments = `$tenant: String!, $app: String!, $process: String, $instance: String, $since: DateTime, $tail: Int`;
-const logFields = `logs(tenant: $tenant, app: $app, process: $process, instance: $instance, since: $since, tail: $tail) {
-    at instance process stream text }`;
+const whichLogs = `$tenant: String!, $app: String!, $process: String, $instance: String, $since: DateTime, $until: DateTime`;
+const logArguments = `tenant: $tenant, app: $app, process: $process, instance: $instance, since: $since, until: $until`;
+const logLine = `at instance process stream text cursor`;
 
-export const logs = operation<{ logs: T.LogLine[] }, LogQuery>(
-  `query Logs(${logArguments}) { ${logFields} }`,
+export const logPage = operation<
+  { logPage: T.LogPage },
+  WhichLogs & { first?: number; last?: number; after?: string | null }
+>(
+  `query LogPage(${whichLogs}, $first: Int, $last: Int, $after: String) {
+    logPage(${logArguments}, first: $first, last: $last, after: $after) { end more lines { ${logLine} } } }`,
 );
-export const followLogs = operation<{ logs: T.LogLine }, LogQuery>(
-  `subscription FollowLogs(${logArguments}) { ${logFields} }`,
+export const followLogs = operation<{ logs: T.LogLine }, WhichLogs & { after: string }>(
+  `subscription FollowLogs(${whichLogs}, $after: String) {
+    logs(${logArguments}, after: $after) { ${logLine} } }`,
 );
 
 export const nodes = operation<{ nodes: T.Page<T.Node> }, Paged<unknown>>(

@@ -225,11 +225,18 @@ export interface Deployment extends Omit<DeploymentSummary, 'to' | 'failure'> {
 }
 
 export interface LogLine {
+  cursor: string;
   at: string;
   instance: string;
   process: string;
   stream: string;
   text: string;
+}
+
+export interface LogPage {
+  lines: LogLine[];
+  end: string;
+  more: boolean;
 }
 
 export interface Capacity {

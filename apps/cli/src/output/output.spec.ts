@@ -3,7 +3,7 @@ import { toJson } from './output.ts';
 import { createStyle, wantsColour } from './style.ts';
 import { fields, table } from './table.ts';
 import { colouredText, fit, pad, plainText } from './text.ts';
-import { duration, elapsed, parseDuration, parseSince, relative } from './time.ts';
+import { duration, elapsed, parseDuration, parseMoment, relative } from './time.ts';
 
 const now = new Date('2026-01-31T12:00:00Z');
 
@@ -79,9 +79,11 @@ describe('time', () => {
 
   it('is read as a duration or a date', () => {
     expect(parseDuration('1.5h', '--timeout')).toBe(5400);
-    expect(parseSince('10m', now)).toBe('2026-01-31T11:50:00.000Z');
-    expect(parseSince('2026-01-30T00:00:00Z', now)).toBe('2026-01-30T00:00:00.000Z');
-    expect(() => parseSince('soon', now)).toThrow(/neither a duration nor a date/);
+    expect(parseMoment('10m', '--since', now)).toBe('2026-01-31T11:50:00.000Z');
+    expect(parseMoment('2026-01-30T00:00:00Z', '--since', now)).toBe('2026-01-30T00:00:00.000Z');
+    expect(() => parseMoment('soon', '--until', now)).toThrow(
+      /^--until: "soon" is neither a duration nor a date/,
+    );
     expect(() => parseDuration('10 years', '--timeout')).toThrow(/--timeout/);
   });
 });

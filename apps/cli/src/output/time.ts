@@ -53,15 +53,15 @@ export function parseDuration(text: string, option: string): number {
   return Number(match[1]) * (factors[match[2] ?? 's'] ?? 1);
 }
 
-/** A moment: a duration before `now`, or an ISO date. Returns an ISO date. */
-export function parseSince(text: string, now: Date): string {
+/** A moment: a duration before `now`, or an ISO date. Returns an ISO date; errors name the option. */
+export function parseMoment(text: string, option: string, now: Date): string {
   if (durationPattern.test(text)) {
-    return new Date(now.getTime() - parseDuration(text, '--since') * 1000).toISOString();
+    return new Date(now.getTime() - parseDuration(text, option) * 1000).toISOString();
   }
   const at = /^\d{4}-\d{2}-\d{2}/.test(text) ? Date.parse(text) : Number.NaN;
   if (Number.isNaN(at)) {
     throw usageError(
-      `--since: "${text}" is neither a duration nor a date`,
+      `${option}: "${text}" is neither a duration nor a date`,
       'Write 30s, 10m, 2h, 1d or 2026-01-31T12:00:00Z.',
     );
   }

@@ -103,8 +103,28 @@ export class FakeApp {
     this.processList = processes.map(bare);
   }
 
-  write(text: string, stream = 'stdout', at = new Date().toISOString()): void {
-    const line = { at, instance: 'i000000000001', process: 'web', stream, text };
+  /** Instances that ran once. */
+  knowInstances(...ids: string[]): void {
+    const at = new Date().toISOString();
+    const gone = {
+      state: 'GONE',
+      desired: 'GONE',
+      createdAt: at,
+      readyAt: at,
+      goneAt: at,
+    } as const;
+    const rest = { process: 'web', release: 1, message: null, restarts: 0, node: null };
+    this.instanceList.push(...ids.map((id) => ({ ...gone, ...rest, id, lastExit: null })));
+  }
+
+  write(
+    text: string,
+    stream = 'stdout',
+    at = new Date().toISOString(),
+    instance = 'i000000000001',
+  ): void {
+    const cursor = String(this.lines.length + 1).padStart(9, '0');
+    const line = { cursor, at, instance, process: 'web', stream, text };
     this.lines.push(line);
     this.platform.changed.emit(`logs:${this.id}`, line);
   }

@@ -146,8 +146,8 @@ export class FakePlatform {
   readonly sessions = new Map<string, FakeUser>();
   readonly deploymentMap = new Map<string, FakeDeployment>();
   readonly changed = new EventEmitter().setMaxListeners(100);
-  /** What a subscription to logs sends before it ends; null keeps it open. */
-  logsEnd: number | null = null;
+  /** Lines on a page of logs when the asker does not say. */
+  logPageLines = 1000;
 
   addUser(email: string, password: string, operator = false): FakeUser {
     const user = { id: newId('u'), email, name: email.split('@')[0] ?? '', password, operator };
@@ -512,39 +512,47 @@ export class FakePlatform {
     }
   }
 
-  /** One root field for the query and the subscription of that name; graphql-js tells us which. */
-  logs(
-    args: {
-      tenant: string;
-      app: string;
-      process: string | null;
-      since: string | null;
-      tail: number;
-    },
+  logPage(
+    args: FakeLogArguments & { first?: number | null; last?: number | null; after?: string | null },
     context: Context,
-    info: { operation: { operation: string } },
   ) {
+    const kept = this.#lines(args, context);
+    const end = this.#app(args.tenant, args.app, context).lines.at(-1)?.cursor ?? '0';
+    if (args.last != null)
+      return { lines: args.last === 0 ? [] : kept.slice(-args.last), end, more: false };
+    const rest = kept.filter((line) => line.cursor > (args.after ?? ''));
+    const lines = rest.slice(0, args.first ?? this.logPageLines);
+    const more = lines.length < rest.length;
+    return { lines, end: (more ? lines.at(-1)?.cursor : undefined) ?? end, more };
+  }
+  #lines(args: FakeLogArguments, context: Context) {
+    const is = <T>(wanted: T | null | undefined, value: T) => wanted == null || wanted === value;
+    return this.#app(args.tenant, args.app, context).lines.filter(
+      (line) =>
+        is(args.process, line.process) &&
+        is(args.instance, line.instance) &&
+        !(args.since && line.at < args.since) &&
+        !(args.until && line.at > args.until),
+    );
+  }
+  async *logs(args: FakeLogArguments & { after?: string | null }, context: Context) {
     const app = this.#app(args.tenant, args.app, context);
-    const lines = app.lines
-      .filter(
-        (line) =>
-          args.process === null || args.process === undefined || line.process === args.process,
-      )
-      .filter((line) => !args.since || line.at >= args.since);
-    const last = args.tail === 0 ? [] : lines.slice(-args.tail);
-    return info.operation.operation === 'query' ? last : this.#follow(app, last);
-  }
-  async *#follow(app: FakeApp, history: FakeApp['lines']) {
-    let sent = 0;
-    const end = this.logsEnd;
     const live = on(this.changed, `logs:${app.id}`);
-    for (const line of history) yield { logs: line };
-    sent += history.length;
-    if (end !== null && sent >= end) return;
-    for await (const [line] of live) {
-      yield { logs: line as FakeApp['lines'][number] };
-      sent += 1;
-      if (end !== null && sent >= end) return;
-    }
+    const wanted = () =>
+      this.#lines(args, context).filter((line) => line.cursor > (args.after ?? ''));
+    let sent = 0;
+    do {
+      const lines = wanted();
+      for (; sent < lines.length; sent += 1) yield { logs: lines[sent] };
+    } while (!(await live.next()).done);
   }
+}
+
+interface FakeLogArguments {
+  readonly tenant: string;
+  readonly app: string;
+  readonly process?: string | null;
+  readonly instance?: string | null;
+  readonly since?: string | null;
+  readonly until?: string | null;
 }

@@ -1,9 +1,9 @@
 import type { Tenancy } from '@bulkhead/tenancy';
 
-/** How long instances that are gone can be looked up. */
+/** How long instances that are gone can be looked up: as long as their logs, which are shown only with them. */
 const instanceDays = 7;
-/** Of one app, however old. */
-const instancesKept = 50;
+/** Of one app, however young: one that crashes all day must not fill the table. */
+const instancesKept = 1000;
 /** How long the story of a finished deployment is kept; the deployment itself stays. */
 const eventDays = 30;
 
