@@ -34,6 +34,10 @@ const instance = z.object({
   /** The node is being drained: it is replaced before it stops. */
   nodeDraining: z.boolean(),
   desired: z.enum(['running', 'draining', 'gone']),
+  /** Its owner wants it held still. */
+  paused: z.boolean(),
+  /** Its node has been told to hold it. */
+  frozen: z.boolean(),
   /** Instances that are proven gone are not in a snapshot. */
   state: z.enum(instanceStates),
   host: z.string().nullable(),

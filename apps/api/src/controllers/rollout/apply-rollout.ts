@@ -37,6 +37,9 @@ export async function applyRollout(
       case 'create':
       case 'tell':
       case 'drain':
+      case 'hold':
+      case 'freeze':
+      case 'thaw':
       case 'remove':
       case 'forget':
         break;
@@ -71,6 +74,9 @@ export async function applyRollout(
   }
   effects.placement = await create(tx, app, only(steps, 'create'));
   await drain(tx, app, only(steps, 'drain'));
+  await hold(tx, app, only(steps, 'hold'));
+  if (await setFrozen(tx, app, only(steps, 'freeze'), true)) effects.publish = true;
+  if (await setFrozen(tx, app, only(steps, 'thaw'), false)) effects.publish = true;
   if (await remove(tx, app, only(steps, 'remove'))) effects.publish = true;
   if (await forget(tx, app, only(steps, 'forget'))) settle = true;
   await tell(tx, app, only(steps, 'tell'));
@@ -138,6 +144,35 @@ async function drain(tx: PlatformTx, app: AppSnapshot, steps: StepOf<'drain'>[])
   });
 }
 
+async function hold(tx: PlatformTx, app: AppSnapshot, steps: StepOf<'hold'>[]): Promise<void> {
+  const revision = steps[0]?.revision;
+  if (revision === undefined) return;
+  await tx.prisma.instance.updateMany({
+    where: { id: { in: steps.map(({ instance }) => instance) } },
+    data: { drainRevision: BigInt(revision), drainStartedAt: new Date(app.now) },
+  });
+}
+
+async function setFrozen(
+  tx: PlatformTx,
+  app: AppSnapshot,
+  steps: (StepOf<'freeze'> | StepOf<'thaw'>)[],
+  frozen: boolean,
+): Promise<boolean> {
+  if (steps.length === 0) return false;
+  const ids = steps.map(({ instance }) => instance);
+  await tx.prisma.instance.updateMany({
+    where: { id: { in: ids } },
+    data: {
+      frozen,
+      generation: { increment: 1 },
+      ...(!frozen && { drainRevision: null, drainStartedAt: null }),
+    },
+  });
+  await tx.outbox.add('instance', keysOf(app.instances, ids));
+  return true;
+}
+
 async function remove(tx: PlatformTx, app: AppSnapshot, steps: StepOf<'remove'>[]) {
   if (steps.length === 0) return false;
   const ids = steps.map(({ instance }) => instance);
@@ -145,11 +180,18 @@ async function remove(tx: PlatformTx, app: AppSnapshot, steps: StepOf<'remove'>[
     where: { id: { in: ids } },
     data: { desired: 'gone', generation: { increment: 1 } },
   });
-  const keys = [...app.instances, ...app.tasks]
+  await tx.outbox.add('instance', keysOf([...app.instances, ...app.tasks], ids));
+  return true;
+}
+
+/** Keys of those that have a node. */
+function keysOf(
+  instances: readonly { id: string; nodeId: string | null }[],
+  ids: readonly string[],
+): string[] {
+  return instances
     .filter(({ id, nodeId }) => ids.includes(id) && nodeId !== null)
     .map(({ id, nodeId }) => `${nodeId}.${id}`);
-  await tx.outbox.add('instance', keys);
-  return true;
 }
 
 async function forget(tx: PlatformTx, app: AppSnapshot, steps: StepOf<'forget'>[]) {

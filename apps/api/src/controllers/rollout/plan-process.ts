@@ -33,6 +33,8 @@ const vanishedLimit = 3;
 
 export const surgeOf = (wanted: number) => Math.max(1, Math.ceil(wanted / 4));
 export const isReady = (instance: InstanceSnapshot) => instance.state === 'ready';
+/** As it is meant to be: what is held still at its owner's wish need not serve. */
+export const isSettled = (instance: InstanceSnapshot) => isReady(instance) || instance.paused;
 
 export function planProcess(view: ProcessView): ProcessPlan {
   const { wanted } = view;
@@ -43,7 +45,7 @@ export function planProcess(view: ProcessView): ProcessPlan {
 
   const excess = takeExcess(current, Math.max(0, current.length - wanted));
   const kept = current.filter((each) => !excess.includes(each));
-  const keptReady = kept.filter(isReady).length;
+  const keptReady = kept.filter(isSettled).length;
   const removable = Math.max(0, Math.min(old.length, keptReady + old.length - wanted));
   const outgoing = oldFirst(old).slice(0, removable);
   const readyAfter =

@@ -22,6 +22,8 @@ const instanceOf = (id: string, over: Partial<InstanceSnapshot> = {}): InstanceS
   nodeLost: false,
   nodeDraining: false,
   desired: 'running',
+  paused: false,
+  frozen: false,
   state: 'ready',
   host: `host-of-${id}`,
   port: 8080,

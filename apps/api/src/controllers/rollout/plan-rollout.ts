@@ -27,6 +27,12 @@ export type Step =
   | { do: 'drain'; instance: string; revision: number; why: string }
   /** Order its node to remove it. */
   | { do: 'remove'; instance: string; why: string }
+  /** Take it out of the route to hold it still; as `drain`, but it is to run on one day. */
+  | { do: 'hold'; instance: string; revision: number; why: string }
+  /** Tell its node to hold it still. */
+  | { do: 'freeze'; instance: string; why: string }
+  /** Let it run on. */
+  | { do: 'thaw'; instance: string; why: string }
   /** It never reached a node: it is gone already. */
   | { do: 'forget'; instance: string; why: string }
   | RouteStep
@@ -60,6 +66,7 @@ export function planRollout(app: AppSnapshot, newId: () => string): Step[] {
     ...processes.creates,
     ...(route ? [route] : []),
     ...planOldHosts(app),
+    ...planPauses(app, new Set(processes.leaving.map(({ instance }) => instance.id)), route),
     ...planDrained(app, deployment),
     ...planTasks(app),
     ...(deployment ? tell(deployment, tellStory(app, deployment)) : []),
@@ -78,7 +85,10 @@ function planProcesses(
   deployment: DeploymentSnapshot | null,
   newId: () => string,
 ) {
-  const leaving: Leaving[] = [];
+  // Whoever ordered it away left it to us to take it out of the route.
+  const leaving: Leaving[] = app.instances
+    .filter(({ desired, drainRevision }) => desired === 'draining' && drainRevision === null)
+    .map((instance) => ({ instance, why: 'somebody deleted it' }));
   const creates: Step[] = [];
   const wanted = wantedProcesses(app);
   // While it is open whether the app goes back, what the new release dropped still runs.
@@ -122,11 +132,44 @@ function allReady(app: AppSnapshot, wanted: readonly WantedProcess[]): boolean {
 
 function leaveStep(app: AppSnapshot, { instance, why }: Leaving, route: RouteStep | null): Step {
   if (instance.nodeId === null) return { do: 'forget', instance: instance.id, why };
-  const revision = route?.revision ?? app.routes.find(({ host }) => host === app.host)?.revision;
-  // Only what has been ready can have a request on it.
-  const mayServe = instance.process === routedProcess && instance.readyAt !== null;
-  if (!mayServe || revision === undefined) return { do: 'remove', instance: instance.id, why };
+  const revision = firstWithout(app, instance, route);
+  if (revision === null) return { do: 'remove', instance: instance.id, why };
   return { do: 'drain', instance: instance.id, revision, why };
+}
+
+/** The first revision of the route that is without an instance which leaves it; null when it cannot serve anybody. */
+function firstWithout(
+  app: AppSnapshot,
+  instance: InstanceSnapshot,
+  route: RouteStep | null,
+): number | null {
+  // Only what has been ready can have a request on it.
+  if (instance.process !== routedProcess || instance.readyAt === null) return null;
+  return route?.revision ?? app.routes.find(({ host }) => host === app.host)?.revision ?? null;
+}
+
+/** What is to be held still leaves the route first, and no request is sent to something frozen. */
+function planPauses(
+  app: AppSnapshot,
+  leaving: ReadonlySet<string>,
+  route: RouteStep | null,
+): Step[] {
+  return app.instances.flatMap((instance): Step[] => {
+    const { id, paused, frozen, drainRevision } = instance;
+    if (instance.desired !== 'running' || leaving.has(id)) return [];
+    if (!paused) {
+      if (!frozen && drainRevision === null) return [];
+      return [{ do: 'thaw', instance: id, why: 'somebody resumed it' }];
+    }
+    if (frozen) return [];
+    if (drainRevision !== null) {
+      const why = drained(app, instance);
+      return why === null ? [] : [{ do: 'freeze', instance: id, why }];
+    }
+    const revision = firstWithout(app, instance, route);
+    if (revision === null) return [{ do: 'freeze', instance: id, why: 'it serves nobody' }];
+    return [{ do: 'hold', instance: id, revision, why: 'somebody paused it' }];
+  });
 }
 
 /** A name the app had under another platform domain must not go on leading to its instances. */
@@ -141,12 +184,13 @@ function planDrained(app: AppSnapshot, deployment: DeploymentSnapshot | null): S
   const steps: Step[] = [];
   let waited = 0;
   for (const instance of app.instances) {
-    if (instance.desired !== 'draining') continue;
+    if (!leavesRoute(instance)) continue;
     const why = drained(app, instance);
     if (why === null) {
       waited = Math.max(waited, app.now - (instance.drainStartedAt ?? app.now));
       continue;
     }
+    if (instance.desired !== 'draining') continue;
     steps.push({ do: 'remove', instance: instance.id, why });
     const line = `instance ${instance.id} of v${instance.version} is drained`;
     if (deployment && !deployment.said.includes(line)) steps.push(...tell(deployment, [line]));
@@ -157,6 +201,11 @@ function planDrained(app: AppSnapshot, deployment: DeploymentSnapshot | null): S
   }
   return steps;
 }
+
+const leavesRoute = ({ desired, paused, frozen, drainRevision }: InstanceSnapshot) =>
+  desired === 'draining'
+    ? drainRevision !== null
+    : desired === 'running' && paused && !frozen && drainRevision !== null;
 
 /** Why a draining instance need not be waited for any longer, or null. */
 function drained(app: AppSnapshot, instance: InstanceSnapshot): string | null {

@@ -46,6 +46,7 @@ function backendsOf(app: AppSnapshot, leaving: ReadonlySet<string>): RouteBacken
       each.process === routedProcess &&
       each.desired === 'running' &&
       each.state === 'ready' &&
+      !each.paused &&
       !leaving.has(each.id),
   );
   // A lost node may still serve, only unable to say so: its instances are the last resort.
@@ -80,8 +81,9 @@ function stateOf(
   const current = app.instances.filter(
     (each) => each.process === routedProcess && each.desired === 'running' && isCurrent(app, each),
   );
-  const down = current.every(isDown);
-  if (current.length > 0 && down && !runningDeployment(app)) return 'crashed';
+  if (current.length === 0 || runningDeployment(app)) return 'starting';
+  if (current.every(({ paused }) => paused)) return 'paused';
+  if (current.every((each) => each.paused || isDown(each))) return 'crashed';
   return 'starting';
 }
 

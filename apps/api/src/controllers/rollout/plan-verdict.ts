@@ -36,7 +36,7 @@ export function hasSucceeded(app: AppSnapshot, routeIsCurrent: boolean): boolean
   for (const { name, count } of wantedProcesses(app)) {
     const instances = app.instances.filter(({ process }) => process === name);
     const current = instances.filter((each) => each.desired === 'running' && isCurrent(app, each));
-    const serving = current.filter((each) => isReady(each) && !each.nodeLost);
+    const serving = current.filter((each) => (isReady(each) && !each.nodeLost) || each.paused);
     // What is made in place of an instance whose node is drained is no part of the deployment.
     const moving = current.filter((each) => each.nodeDraining);
     if (serving.length < count || current.length > count + moving.length) return false;
@@ -61,8 +61,8 @@ function isOnTrial(
 }
 
 function failureOf(app: AppSnapshot, instance: InstanceSnapshot): DeploymentFailure | null {
-  // Whatever happened to it before, it serves now.
-  if (isReady(instance)) return null;
+  // Whatever happened to it before, it serves now; or nobody expects it to.
+  if (isReady(instance) || instance.paused) return null;
   const down = isDown(instance);
   if (instance.state === 'pending') return noRoom(app, instance);
   const exit = instance.lastExit;

@@ -92,6 +92,18 @@ function carryOutOne(world: World, step: Step, history: History): void {
         drainStartedAt: world.now,
       });
       return;
+    case 'hold':
+      Object.assign(instance ?? {}, {
+        drainRevision: step.revision,
+        drainStartedAt: world.now,
+      });
+      return;
+    case 'freeze':
+      Object.assign(instance ?? {}, { frozen: true });
+      return;
+    case 'thaw':
+      Object.assign(instance ?? {}, { frozen: false, drainRevision: null, drainStartedAt: null });
+      return;
     case 'remove':
       Object.assign(instance ?? {}, { desired: 'gone' });
       return;
@@ -141,6 +153,8 @@ function newInstance(
     nodeLost: false,
     nodeDraining: false,
     desired: 'running',
+    paused: false,
+    frozen: false,
     state: 'pending',
     host: null,
     port: null,
@@ -180,6 +194,10 @@ function advance(
     Object.assign(instance, { state, stateAt: world.now, ...more });
   if (instance.desired === 'gone') {
     world.instances = world.instances.filter((each) => each !== instance);
+    return;
+  }
+  if (instance.frozen) {
+    become('paused');
     return;
   }
   if (instance.nodeId === null) {
