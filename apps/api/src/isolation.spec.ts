@@ -10,27 +10,36 @@ import { createClient, type Client } from 'graphql-ws';
 import { WebSocket } from 'ws';
 import type { Caller } from '@bulkhead/tenancy';
 import { makeImage, makeMember, makeNode, makeTenant } from '@bulkhead/tenancy/testing';
+import { placeInstance } from './testing/instances.ts';
 import { startTestApi, type TestApi } from './testing/test-api.ts';
 
 let api: TestApi;
 let victim: Caller;
 let attacker: Caller;
 let attackersToken: string;
-let known: { deployment: string; token: string };
+let known: { deployment: string; token: string; instance: string };
 
 beforeAll(async () => {
   api = await startTestApi();
   const { tenancy } = api;
   victim = await makeTenant(tenancy, 'demo');
   attacker = await makeTenant(tenancy, 'other');
-  await makeNode(tenancy, 'n1');
-  known = await tenancy.run(victim, { tenant: 'demo', permission: 'app.deploy' }, async (tx) => {
-    await tx.apps.create({ name: 'hello' });
-    await tx.config.set({ app: 'hello', vars: [{ name: 'SECRET', value: 'of the victim' }] });
-    const { token } = await tx.tokens.create({ name: 'ci', role: 'developer' });
-    const { id } = await tx.deployments.deploy({ app: 'hello', image: makeImage() });
-    return { deployment: id, token: token.id };
-  });
+  const { node } = await makeNode(tenancy, 'n1');
+  const made = await tenancy.run(
+    victim,
+    { tenant: 'demo', permission: 'app.deploy' },
+    async (tx) => {
+      await tx.apps.create({ name: 'hello' });
+      await tx.config.set({ app: 'hello', vars: [{ name: 'SECRET', value: 'of the victim' }] });
+      const { token } = await tx.tokens.create({ name: 'ci', role: 'developer' });
+      const { id } = await tx.deployments.deploy({ app: 'hello', image: makeImage() });
+      return { deployment: id, token: token.id };
+    },
+  );
+  known = { ...made, instance: 'ivictimvictim' };
+  await tenancy.platform((tx) =>
+    placeInstance(tx, { deployment: known.deployment, node: node.id, id: known.instance }),
+  );
   attackersToken = await tenancy.run(
     attacker,
     { tenant: 'other', permission: 'token.create' },
@@ -91,6 +100,14 @@ const attacks = (): Record<string, Attack> => ({
   'Mutation.rollback': onApp('rollback', 'app: "hello"'),
   'Mutation.stopApp': onApp('stopApp', 'app: "hello"'),
   'Mutation.startApp': onApp('startApp', 'app: "hello"'),
+  'Mutation.pauseApp': onApp('pauseApp', 'app: "hello"'),
+  'Mutation.resumeApp': onApp('resumeApp', 'app: "hello"'),
+  ...Object.fromEntries(
+    ['pauseInstance', 'resumeInstance', 'restartInstance', 'deleteInstance'].map((mutation) => [
+      `Mutation.${mutation}`,
+      onApp(mutation, `app: "hello", instance: "${known.instance}"`),
+    ]),
+  ),
   'Mutation.setQuota': onApp('setQuota', 'resource: "apps", limit: 0', operators),
   'Mutation.cordonNode': onNode('cordonNode'),
   'Mutation.uncordonNode': onNode('uncordonNode'),

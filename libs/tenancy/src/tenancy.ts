@@ -20,6 +20,7 @@ import { Mover } from './deployments/mover.ts';
 import { PlatformDeployments } from './deployments/platform-deployments.ts';
 import { PrismaClient } from './generated/client.ts';
 import { Instances } from './instances/instances.ts';
+import { Orders } from './instances/orders.ts';
 import { Members } from './members/members.ts';
 import { Nodes, type NodeRegistration, type NodeView } from './nodes/nodes.ts';
 import { mayPull, nodeFromRegistrySecret } from './nodes/registry-access.ts';
@@ -140,6 +141,7 @@ export class Tenancy {
         releases: new Releases(context),
         deployments: new Deployments(context, mover),
         instances: new Instances(context),
+        orders: new Orders(context),
         tasks: new Tasks(context),
         quota: new Quota(context),
         audit: new AuditLog(context),

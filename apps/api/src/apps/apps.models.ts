@@ -20,6 +20,7 @@ export const AppHealth = {
   DEPLOYING: 'deploying',
   DEGRADED: 'degraded',
   CRASHED: 'crashed',
+  PAUSED: 'paused',
   STOPPED: 'stopped',
   DELETING: 'deleting',
 } as const;
@@ -32,6 +33,7 @@ registerEnumType(AppHealth, {
     DEPLOYING: { description: 'A deployment is on its way.' },
     DEGRADED: { description: 'Some of what is wanted is not ready.' },
     CRASHED: { description: 'Nothing of it is ready.' },
+    PAUSED: { description: 'Everything of it is held still, as wanted.' },
     STOPPED: { description: 'It is stopped, as wanted.' },
     DELETING: { description: 'It is being removed for good.' },
   },

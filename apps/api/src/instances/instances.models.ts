@@ -1,4 +1,4 @@
-import { ArgsType, Field, ID, Int, ObjectType, registerEnumType } from '@nestjs/graphql';
+import { ArgsType, Field, ID, InputType, Int, ObjectType, registerEnumType } from '@nestjs/graphql';
 import type { InstanceExit as ExitView } from '@bulkhead/protocol';
 import type { InstanceDesired as DesiredName, InstanceState as StateName } from '@bulkhead/tenancy';
 import { PageArguments, connectionOf } from '../graphql/connection.ts';
@@ -135,6 +135,11 @@ export class Instance {
   @Field(() => InstanceDesired, { description: 'What the platform wants of it.' })
   desired: DesiredName;
 
+  @Field(() => Boolean, {
+    description: 'Whether it is to be held still; its state is PAUSED when it is.',
+  })
+  paused: boolean;
+
   @Field(() => String, { nullable: true, description: 'One sentence about the state.' })
   message: string | null;
 
@@ -175,4 +180,16 @@ export const InstanceConnection = connectionOf(Instance, 'Instance');
 export class InstancePageArguments extends PageArguments {
   @Field(() => Boolean, { nullable: true, description: 'Those that are gone, too.' })
   includeGone?: boolean | null;
+}
+
+@InputType({ description: 'Names an instance.' })
+export class InstanceInput {
+  @Field(() => String, { description: 'Slug of the tenant.' })
+  tenant: string;
+
+  @Field(() => String, { description: 'Name of the app.' })
+  app: string;
+
+  @Field(() => String, { description: 'Id of the instance.' })
+  instance: string;
 }

@@ -30,6 +30,8 @@ test.each<[string, Partial<AppFacts>]>([
   ],
   ['crashed', { processes: [{ count: 2, ready: 0 }], instanceStates: ['backoff', 'starting'] }],
   ['crashed', { processes: [{ count: 1, ready: 0 }], instanceStates: ['failed'] }],
+  ['paused', { processes: [{ count: 2, ready: 0 }], instanceStates: ['paused', 'paused'] }],
+  ['degraded', { processes: [{ count: 2, ready: 1 }], instanceStates: ['ready', 'paused'] }],
   ['stopped', { state: 'stopped', deploying: true }],
   ['deleting', { state: 'deleting' }],
 ])('%s: %j', (health, change) => {

@@ -3,7 +3,7 @@ import type { AppState, InstanceState } from '../generated/enums.ts';
 
 /** What a person wants to know at a glance. */
 export type AppHealth =
-  'new' | 'running' | 'deploying' | 'degraded' | 'crashed' | 'stopped' | 'deleting';
+  'new' | 'running' | 'deploying' | 'degraded' | 'crashed' | 'paused' | 'stopped' | 'deleting';
 
 export interface AppFacts {
   readonly state: AppState;
@@ -18,7 +18,8 @@ export interface AppFacts {
 
 /**
  * While a deployment runs its own verdict is awaited. After that `degraded` means some of what is
- * wanted does not serve, and `crashed` that none does and something ended that should not have.
+ * wanted does not serve, and `crashed` that none does and something ended that should not have;
+ * `paused` that all there is of it is held still.
  */
 export function appHealth(facts: AppFacts): AppHealth {
   switch (facts.state) {
@@ -34,6 +35,8 @@ export function appHealth(facts: AppFacts): AppHealth {
   if (!facts.hasRelease) return 'new';
   if (facts.deploying) return 'deploying';
   if (facts.processes.every(({ count, ready }) => ready >= count)) return 'running';
+  if (facts.instanceStates.length > 0 && facts.instanceStates.every((s) => s === 'paused'))
+    return 'paused';
   const anyReady = facts.processes.some(({ ready }) => ready > 0);
   const anyEnded = facts.instanceStates.some(
     (s) => s === 'backoff' || s === 'crashloop' || s === 'failed',

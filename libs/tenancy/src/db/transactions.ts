@@ -8,6 +8,7 @@ import type { Db } from './context.ts';
 import type { Outbox } from './outbox.ts';
 import type { Role } from '../generated/enums.ts';
 import type { Instances } from '../instances/instances.ts';
+import type { Orders } from '../instances/orders.ts';
 import type { Members } from '../members/members.ts';
 import type { Nodes } from '../nodes/nodes.ts';
 import type { OperatorQuota, PlatformQuota, Quota } from '../quota/quota.ts';
@@ -28,6 +29,7 @@ export interface TenantTx {
   readonly releases: Releases;
   readonly deployments: Deployments;
   readonly instances: Instances;
+  readonly orders: Orders;
   readonly tasks: Tasks;
   readonly quota: Quota;
   readonly audit: AuditLog;

@@ -12,6 +12,8 @@ export interface InstanceView {
   readonly release: number;
   readonly state: InstanceState;
   readonly desired: InstanceDesired;
+  /** Its owner wants it held still. */
+  readonly paused: boolean;
   readonly message: string | null;
   readonly restarts: number;
   /** A one-off task, of no process of the release. */
@@ -33,6 +35,7 @@ const columns = {
   release: { select: { version: true } },
   state: true,
   desired: true,
+  paused: true,
   message: true,
   restarts: true,
   oneOff: true,

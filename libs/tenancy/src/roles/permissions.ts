@@ -29,6 +29,11 @@ const table = {
   'app.rollback': ['owner', 'admin', 'developer'],
   'app.stop': ['owner', 'admin', 'developer'],
   'app.start': ['owner', 'admin', 'developer'],
+  /** Holds instances still, all or one. */
+  'app.pause': ['owner', 'admin', 'developer'],
+  'app.resume': ['owner', 'admin', 'developer'],
+  /** One instance; another takes its place. */
+  'instance.delete': ['owner', 'admin', 'developer'],
   'task.run': ['owner', 'admin', 'developer'],
   /** Commands in a running instance. */
   'instance.exec': ['owner', 'admin', 'developer'],

@@ -1,74 +1,16 @@
 import { describe, expect, test } from 'vitest';
-import { emptyWorld, processOf, releaseOf } from '../testing/rollout-world.ts';
-import type { AppSnapshot, InstanceSnapshot } from './app-snapshot.ts';
-import { planRollout } from './plan-rollout.ts';
-import type { Step } from './plan-rollout.ts';
-
-const web = processOf('web', 8080);
-
-function idsFrom(prefix: string): () => string {
-  let next = 0;
-  return () => `${prefix}${String(next++).padStart(5, '0')}`;
-}
-
-const instanceOf = (id: string, over: Partial<InstanceSnapshot> = {}): InstanceSnapshot => ({
-  id,
-  process: 'web',
-  releaseId: 'r1',
-  version: 1,
-  deploymentId: null,
-  epoch: 0,
-  nodeId: 'n1',
-  nodeLost: false,
-  nodeDraining: false,
-  desired: 'running',
-  paused: false,
-  frozen: false,
-  state: 'ready',
-  host: `host-of-${id}`,
-  port: 8080,
-  restarts: 0,
-  message: null,
-  lastExit: null,
-  drainRevision: null,
-  drainStartedAt: null,
-  createdAt: 0,
-  stateAt: 0,
-  readyAt: 0,
-  ...over,
-});
-
-const backend = (instance: string) => ({ instance, host: `host-of-${instance}`, port: 8080 });
-
-/** One app with release v1 of one web process, and what is given over. */
-function appWith(over: Partial<AppSnapshot>): AppSnapshot {
-  return { ...emptyWorld(), release: releaseOf(1, [web]), formation: { web: 1 }, ...over };
-}
-const deploymentOf = (
-  over: Partial<NonNullable<AppSnapshot['deployment']>> = {},
-): NonNullable<AppSnapshot['deployment']> => ({
-  id: 'd1',
-  kind: 'deploy',
-  status: 'running',
-  fromReleaseId: null,
-  toReleaseId: 'r1',
-  createdAt: 0,
-  deadlineAt: 2_000_000,
-  said: [],
-  ...over,
-});
-const serving = (revision: number, ...ids: string[]): AppSnapshot['routes'] => [
-  {
-    host: 'hello.demo.localhost',
-    state: 'serving',
-    revision,
-    backends: ids.map(backend),
-    deleted: false,
-  },
-];
-
-const kinds = (steps: readonly Step[]) => steps.filter((s) => s.do !== 'tell').map((s) => s.do);
-const plan = (app: AppSnapshot) => planRollout(app, idsFrom('new'));
+import {
+  appWith,
+  backend,
+  deploymentOf,
+  instanceOf,
+  kinds,
+  plan,
+  serving,
+  web,
+} from '../testing/rollout-fixtures.ts';
+import { releaseOf } from '../testing/rollout-world.ts';
+import type { InstanceSnapshot } from './app-snapshot.ts';
 
 describe('planRollout', () => {
   test('makes what is missing, and a route that says so', () => {

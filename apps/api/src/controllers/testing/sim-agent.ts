@@ -162,9 +162,12 @@ export class SimAgent {
       this.instances.delete(spec.instance);
       return;
     }
-    const address = nextAddress();
     const { instance, generation } = spec;
-    this.instances.set(instance, { spec, generation, state: 'pulling', address });
+    // What runs runs on, at its address.
+    const { address, state } = held ?? { address: nextAddress(), state: 'pulling' as const };
+    this.instances.set(instance, { spec, generation, state, address });
+    if (spec.paused) return this.#become(instance, 'paused');
+    if (held?.state === 'paused') return this.#become(instance, 'ready');
     await this.#start(spec);
   }
 
