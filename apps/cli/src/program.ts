@@ -8,6 +8,7 @@ import { deploymentCommands } from './commands/deployments.ts';
 import { actWith, examples } from './commands/kit.ts';
 import { logsCommand } from './commands/logs.ts';
 import { memberCommands } from './commands/members.ts';
+import { orderCommands } from './commands/orders.ts';
 import { nodeCommands } from './commands/nodes.ts';
 import { recordCommands } from './commands/records.ts';
 import { releaseCommands } from './commands/releases.ts';
@@ -67,6 +68,7 @@ export function createProgram(io: Io): Command {
 
   program.commandsGroup('Running:');
   runCommands(program, act);
+  orderCommands(program, act);
   logsCommand(program, act);
 
   program.commandsGroup('Tenants:');

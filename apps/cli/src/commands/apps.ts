@@ -31,6 +31,7 @@ export function paintHealth(health: AppHealth, style: Style, text: string): stri
     case 'CRASHED':
       return style.bad(text);
     case 'DEGRADED':
+    case 'PAUSED':
       return style.warn(text);
     case 'NEW':
     case 'STOPPED':

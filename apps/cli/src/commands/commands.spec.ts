@@ -337,6 +337,47 @@ describe('releases and what runs', () => {
     );
   });
 
+  it('are paused and resumed, all or one', async () => {
+    const paused = await ann.run(['pause', 'hello']);
+    expect([paused.code, paused.stdout]).toEqual([0, 'Paused hello, 1 instance.\n']);
+    expect(paused.stderr).toContain('bulkhead resume --app hello');
+    expect((await ann.run(['ps', 'hello'])).stdout).toMatch(/web +i\d+ +v2 +paused/);
+    expect((await ann.run(['resume', 'hello'])).stdout).toBe('Resumed hello, 1 instance.\n');
+    const [one] = await ann.json<{ id: string }[]>(['ps', '-a', 'hello']);
+    const only = ['--app', 'hello', '--instance', one?.id ?? ''];
+    expect(await ann.json(['pause', ...only])).toMatchObject([{ paused: true, state: 'PAUSED' }]);
+    expect((await ann.run(['resume', ...only, '--detach'])).stdout).toBe(
+      `Resuming ${one?.id ?? ''}.\n`,
+    );
+    expect(await refusal(ann, ['pause', '-a', 'hello', '--instance', 'inotthere'])).toBe(
+      '5 error: instance inotthere not found',
+    );
+    const vic = await world.signedIn('vic@example.com');
+    expect((await vic.run(['pause', 'hello'])).code).toBe(4);
+  });
+
+  it('show what an instance in a crash loop wrote last', async () => {
+    const app = world.app('hello');
+    const [instance] = app.instanceList;
+    if (!instance) throw new Error('no instance');
+    const before = { ...instance };
+    Object.assign(instance, {
+      state: 'CRASHLOOP',
+      message: 'ended 6 times in a row: exited with code 1',
+      lastExit: {
+        ...{ reason: 'EXITED', exitCode: 1, signal: null, message: 'exited with code 1' },
+        ...{ lastLines: ['\u001b[2Jno DATABASE_URL'], at: new Date().toISOString() },
+      },
+    });
+    expect((await ann.run(['ps', 'hello'])).stdout).toMatch(
+      / crashloop .*ended 6 times in a row: exited with code 1/,
+    );
+    expect((await ann.run(['status', 'hello'])).stdout).toMatch(
+      /web i\d+ now: exited with code 1\n {2}\| no DATABASE_URL\n$/,
+    );
+    Object.assign(instance, before);
+  });
+
   it('are scaled, restarted, stopped and started', async () => {
     expect((await ann.run(['scale', 'web=3', '-a', 'hello'])).stdout).toContain(
       'hello v2 runs web=3: http://hello.demo',
@@ -349,6 +390,19 @@ describe('releases and what runs', () => {
       '8 error: hello has no process nope',
     );
     expect((await ann.run(['restart', 'hello'])).code).toBe(0);
+    const [one, ...rest] = await ann.json<{ id: string }[]>(['ps', '-a', 'hello']);
+    const id = one?.id ?? '';
+    expect((await ann.run(['restart', 'hello', '--instance', id])).stdout).toBe(
+      `Replaced ${id}.\n`,
+    );
+    const [other] = rest.map((row) => row.id);
+    expect((await ann.run(['instances', 'delete', other ?? '', '-a', 'hello'])).stdout).toBe(
+      `Deleted ${other ?? ''}.\n`,
+    );
+    expect((await ann.run(['instances', '-a', 'hello'])).stdout).not.toContain(other);
+    expect(await refusal(ann, ['instances', 'delete', id, '-a', 'hello'])).toBe(
+      `5 error: instance ${id} not found`,
+    );
     expect((await ann.run(['stop', 'hello'])).stdout).toContain('hello is stopped.');
     expect((await ann.run(['scale', 'web=3', '-a', 'hello'])).stdout).toBe(
       '✓ hello is stopped: `bulkhead start --app hello` will run web=3.\n',

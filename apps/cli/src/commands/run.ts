@@ -8,7 +8,15 @@ import { paintState, stateOf } from '../progress/view.ts';
 import type { Session } from '../session.ts';
 import { appFields } from './apps.ts';
 import { followOrDetach } from './deployments.ts';
-import { appOptions, examples, waitOptions, type Act, type WaitOptions } from './kit.ts';
+import {
+  appOptions,
+  examples,
+  groupDefault,
+  waitOptions,
+  type Act,
+  type WaitOptions,
+} from './kit.ts';
+import { instanceOrders, replace } from './orders.ts';
 
 /** Columns of instances; the node is there only for operators, to whom alone the API tells it. */
 function instanceColumns(session: Session, rows: readonly Instance[]): Column<Instance>[] {
@@ -41,6 +49,22 @@ async function showInstances(session: Session, at: { tenant: string; app: string
   );
 }
 
+async function showList(session: Session, all: boolean, name?: string): Promise<void> {
+  const at = session.app(name);
+  const rows = await showInstances(session, at, all);
+  session.out.list(rows, instanceColumns(session, rows), `No instances of ${at.app}.`);
+}
+
+const down: readonly Instance['state'][] = ['BACKOFF', 'CRASHLOOP', 'FAILED'];
+
+/** What an instance that is down wrote last. */
+function lastWords({ out }: Session, { id, process, state, lastExit }: Instance): void {
+  if (lastExit === null || lastExit.lastLines.length === 0 || !down.includes(state)) return;
+  out.line();
+  out.line(`${process} ${id} ${relative(lastExit.at, out.now())}: ${lastExit.message}`);
+  for (const line of lastExit.lastLines) out.line(`  | ${line}`);
+}
+
 /** `web=3` */
 export function parseFormation(texts: readonly string[]): { process: string; count: number }[] {
   return texts.map((text) => {
@@ -68,26 +92,36 @@ export function runCommands(program: Command, act: Act): void {
         if (rows.length === 0) return;
         session.out.line();
         session.out.table(rows, instanceColumns(session, rows));
+        for (const row of rows) lastWords(session, row);
       }),
     ),
     ['status hello', 'status --app hello --json'],
   );
+  const list = act((session, options: { all?: boolean }, name?: string) =>
+    showList(session, options.all === true, name),
+  );
+  const listOptions = (command: Command) =>
+    appOptions(command.option('--all', 'also those that are gone'));
   examples(
-    appOptions(
-      program
-        .command('ps')
-        .description('List the instances of an app')
-        .argument('[app]')
-        .option('--all', 'also those that are gone'),
-    ).action(
-      act(async (session, options: { all?: boolean }, name?: string) => {
-        const at = session.app(name);
-        const rows = await showInstances(session, at, options.all === true);
-        session.out.list(rows, instanceColumns(session, rows), `No instances of ${at.app}.`);
-      }),
-    ),
+    listOptions(
+      program.command('ps').description('List the instances of an app').argument('[app]'),
+    ).action(list),
     ['ps --app hello', 'ps hello --all', 'ps --app hello --json'],
   );
+  const group = listOptions(
+    program.command('instances').description('Instances one by one: list, delete'),
+  );
+  const listHere = act((session, options: { all?: boolean }) =>
+    showList(session, options.all === true),
+  );
+  examples(groupDefault(group, listHere), ['instances --app hello']);
+  examples(
+    listOptions(group.command('list').description('As `bulkhead ps` (the default)')).action(
+      listHere,
+    ),
+    ['instances list --app hello --all'],
+  );
+  instanceOrders(group, act);
   examples(
     waitOptions(
       appOptions(
@@ -111,17 +145,21 @@ export function runCommands(program: Command, act: Act): void {
       appOptions(
         program
           .command('restart')
-          .description('Replace every instance, without a gap')
-          .argument('[app]'),
+          .description('Replace every instance, or one, without a gap')
+          .argument('[app]')
+          .option('--instance <id>', 'only this one; see `bulkhead ps`'),
       ),
     ).action(
-      act(async (session, options: WaitOptions, name?: string) => {
+      act(async (session, options: WaitOptions & { instance?: string }, name?: string) => {
         const at = session.app(name);
+        if (options.instance !== undefined) {
+          return replace(session, at, 'restart', options.instance, options);
+        }
         const { restart: deployment } = await session.client().request(restart, { input: at });
         await followOrDetach(session, deployment.id, at, options);
       }),
     ),
-    ['restart --app hello'],
+    ['restart --app hello', 'restart --app hello --instance i0123456789ab'],
   );
   examples(
     waitOptions(

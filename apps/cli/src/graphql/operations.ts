@@ -33,7 +33,7 @@ const releaseSummary = `id version image digest description createdAt createdBy 
 const release = `${releaseSummary} configNames processes { ${process} }`;
 const deploymentBase = `id kind status createdAt finishedAt createdBy from { version }`;
 const deploymentSummary = `${deploymentBase} to { version } failure { code message }`;
-const instance = `id process release state desired message restarts node createdAt readyAt goneAt
+const instance = `id process release state desired paused message restarts node createdAt readyAt goneAt
   lastExit { reason exitCode signal message lastLines at }`;
 const deployment = `${deploymentBase} deadlineAt
   app { name url state processes { name count ready } }
@@ -265,6 +265,31 @@ export const stopApp = operation<Deployed<'stopApp'>, { input: App }>(
 
 export const startApp = operation<Deployed<'startApp'>, { input: App }>(
   `mutation StartApp($input: AppInput!) { startApp(input: $input) { id } }`,
+);
+
+export const pauseApp = operation<{ pauseApp: { name: string } }, { input: App }>(
+  `mutation PauseApp($input: AppInput!) { pauseApp(input: $input) { name } }`,
+);
+
+export const resumeApp = operation<{ resumeApp: { name: string } }, { input: App }>(
+  `mutation ResumeApp($input: AppInput!) { resumeApp(input: $input) { name } }`,
+);
+
+type OneInstance = { input: App & { instance: string } };
+export const pauseInstance = operation<{ pauseInstance: { id: string } }, OneInstance>(
+  `mutation PauseInstance($input: InstanceInput!) { pauseInstance(input: $input) { id } }`,
+);
+
+export const resumeInstance = operation<{ resumeInstance: { id: string } }, OneInstance>(
+  `mutation ResumeInstance($input: InstanceInput!) { resumeInstance(input: $input) { id } }`,
+);
+
+export const restartInstance = operation<{ restartInstance: { id: string } }, OneInstance>(
+  `mutation RestartInstance($input: InstanceInput!) { restartInstance(input: $input) { id } }`,
+);
+
+export const deleteInstance = operation<{ deleteInstance: { id: string } }, OneInstance>(
+  `mutation DeleteInstance($input: InstanceInput!) { deleteInstance(input: $input) { id } }`,
 );
 
 /** Which lines of an app's log; null: without that border. */

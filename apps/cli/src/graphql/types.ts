@@ -101,7 +101,7 @@ export interface Process {
 }
 
 export type AppHealth =
-  'NEW' | 'RUNNING' | 'DEPLOYING' | 'DEGRADED' | 'CRASHED' | 'STOPPED' | 'DELETING';
+  'NEW' | 'RUNNING' | 'DEPLOYING' | 'DEGRADED' | 'CRASHED' | 'PAUSED' | 'STOPPED' | 'DELETING';
 
 export interface AppSummary {
   id: string;
@@ -182,6 +182,7 @@ export interface Instance {
   release: number;
   state: InstanceState;
   desired: 'RUNNING' | 'DRAINING' | 'GONE';
+  paused: boolean;
   message: string | null;
   restarts: number;
   node: string | null;

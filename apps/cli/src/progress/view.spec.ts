@@ -15,6 +15,7 @@ function instance(change: Partial<Instance> = {}): Instance {
     release: 2,
     state: 'PULLING',
     desired: 'RUNNING',
+    paused: false,
     message: null,
     restarts: 0,
     node: null,

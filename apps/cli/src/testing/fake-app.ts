@@ -314,6 +314,7 @@ export class FakeDeployment {
       release: this.to?.version ?? 0,
       state: 'PENDING',
       desired: 'RUNNING',
+      paused: false,
       message: null,
       restarts: 0,
       node: null,

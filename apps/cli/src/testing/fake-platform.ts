@@ -1,7 +1,7 @@
 import { EventEmitter, on } from 'node:events';
 import { GraphQLError } from 'graphql';
 import type { ErrorCode } from '@bulkhead/protocol';
-import type { DeploymentKind, Role } from '../graphql/types.ts';
+import type { DeploymentKind, Instance, Role } from '../graphql/types.ts';
 import { FakeApp, FakeDeployment, type FakeProcess } from './fake-app.ts';
 
 // The API of the tests: the real schema, resolved by plain objects in memory (graphql-js calls
@@ -131,6 +131,17 @@ export class FakeTenant {
       detail: JSON.stringify({ version: 3, note: 'a\u001b[2Jb' }),
     });
   }
+}
+
+interface AppOrder {
+  input: { tenant: string; app: string };
+}
+interface InstanceOrder {
+  input: { tenant: string; app: string; instance: string };
+}
+
+function hold(instance: Instance, paused: boolean): Instance {
+  return Object.assign(instance, { paused, state: paused ? 'PAUSED' : 'READY' });
 }
 
 interface FakeNodeState {
@@ -481,6 +492,41 @@ export class FakePlatform {
     this.#begin(this.#app(input.tenant, input.app, context, true), context, 'STOP');
   startApp = ({ input }: { input: { tenant: string; app: string } }, context: Context) =>
     this.#begin(this.#app(input.tenant, input.app, context, true), context, 'START');
+
+  pauseApp = ({ input }: AppOrder, context: Context) => {
+    const app = this.#app(input.tenant, input.app, context, true);
+    if (app.latestDeployment()?.status === 'RUNNING')
+      throw refuse('CONFLICT', `a deployment of ${app.name} is on its way; pause when it is over`);
+    for (const instance of app.instanceList) hold(instance, true);
+    return app;
+  };
+  resumeApp = ({ input }: AppOrder, context: Context) => {
+    const app = this.#app(input.tenant, input.app, context, true);
+    for (const instance of app.instanceList) hold(instance, false);
+    return app;
+  };
+  pauseInstance = (order: InstanceOrder, context: Context) =>
+    hold(this.#instance(order, context), true);
+  resumeInstance = (order: InstanceOrder, context: Context) =>
+    hold(this.#instance(order, context), false);
+  restartInstance = (order: InstanceOrder, context: Context) => this.#replace(order, context);
+  deleteInstance = (order: InstanceOrder, context: Context) => this.#replace(order, context);
+
+  #replace(order: InstanceOrder, context: Context): Instance {
+    const instance = this.#instance(order, context);
+    const app = this.#app(order.input.tenant, order.input.app, context, true);
+    app.instanceList = app.instanceList.map((one) =>
+      one === instance ? { ...one, id: newId('i') } : one,
+    );
+    return instance;
+  }
+
+  #instance({ input }: InstanceOrder, context: Context): Instance {
+    const app = this.#app(input.tenant, input.app, context, true);
+    const found = app.instanceList.find(({ id }) => id === input.instance);
+    if (!found) throw refuse('NOT_FOUND', `instance ${input.instance} not found`);
+    return found;
+  }
 
   #begin(
     app: FakeApp,
