@@ -113,7 +113,14 @@ export class FakeApp {
       readyAt: at,
       goneAt: at,
     } as const;
-    const rest = { process: 'web', release: 1, message: null, restarts: 0, node: null };
+    const rest = {
+      paused: false,
+      process: 'web',
+      release: 1,
+      message: null,
+      restarts: 0,
+      node: null,
+    };
     this.instanceList.push(...ids.map((id) => ({ ...gone, ...rest, id, lastExit: null })));
   }
 
