@@ -69,6 +69,7 @@ export function specOf(id: string, bench: Bench): ContainerSpec {
     resources: limits,
     tenantLimits: defaultTenantLimits,
     readOnlyRoot: false,
+    idle: false,
   };
 }
 

@@ -21,6 +21,7 @@ import { NodesModule } from './nodes/nodes.module.ts';
 import { RegistryModule } from './registry/registry.module.ts';
 import { ReleasesModule } from './releases/releases.module.ts';
 import { SETTINGS, type Settings } from './settings.ts';
+import { StreamsModule } from './streams/streams.module.ts';
 import { TenancyModule } from './tenancy/tenancy.module.ts';
 import { TenantsModule } from './tenants/tenants.module.ts';
 import { TokensModule } from './tokens/tokens.module.ts';
@@ -39,6 +40,7 @@ const features = [
   LogsModule,
   ImagesModule,
   NodesModule,
+  StreamsModule,
 ];
 
 /** What the process was started with, for every module. */

@@ -55,6 +55,7 @@ interface Attack {
 }
 
 const hidden = ['NOT_FOUND'] as const;
+const on = () => `instance: "${known.instance}"`;
 const operators = ['FORBIDDEN'] as const;
 const onApp = (mutation: string, fields: string, codes: readonly string[] = hidden): Attack => ({
   document: `mutation { ${mutation}(input: { tenant: "demo", ${fields} }) { __typename } }`,
@@ -82,6 +83,22 @@ const attacks = (): Record<string, Attack> => ({
     codes: hidden,
   },
   'Query.logs': { document: '{ logs(tenant: "demo", app: "hello") { text } }', codes: hidden },
+  'Query.instanceChanges': {
+    document: `{ instanceChanges(tenant: "demo", app: "hello", instance: "${known.instance}") { truncated } }`,
+    codes: hidden,
+  },
+  'Query.usage': { document: '{ usage(tenant: "demo", app: "hello") { pids } }', codes: hidden },
+  'Subscription.usage': {
+    document: 'subscription { usage(tenant: "demo", app: "hello") { pids } }',
+    codes: hidden,
+  },
+  'Mutation.exec': onApp('exec', `app: "hello", ${on()}, command: ["sh"]`),
+  'Mutation.copyFromInstance': onApp('copyFromInstance', `app: "hello", ${on()}, path: "/"`),
+  'Mutation.copyToInstance': onApp('copyToInstance', `app: "hello", ${on()}, path: "/"`),
+  'Mutation.forwardPort': onApp('forwardPort', `app: "hello", ${on()}, port: 80`),
+  'Mutation.runTask': onApp('runTask', 'app: "hello", command: ["sh"]'),
+  'Mutation.attachTask': onApp('attachTask', `app: "hello", ${on()}`),
+  'Mutation.stopTask': onApp('stopTask', `app: "hello", ${on()}`),
   'Query.nodes': { document: '{ nodes { totalCount } }', codes: operators },
   'Query.node': { document: '{ node(name: "n1") { id } }', codes: operators },
   'Query.drainPlan': { document: '{ drainPlan(node: "n1") { to } }', codes: operators },

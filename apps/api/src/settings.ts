@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { compile } from '@fastify/proxy-addr';
 import { z } from 'zod';
+import type { RelaySettings } from './streams/relay.ts';
 
 /** The key of the settings in Nest's container. */
 export const SETTINGS = Symbol('SETTINGS');
@@ -47,6 +48,18 @@ const environment = z
     /** How many tenants a user may own who is no operator. */
     MAX_TENANTS_PER_USER: z.coerce.number().int().min(0).max(1_000_000).default(3),
     SIGN_UP: z.enum(['open', 'closed']).default('open'),
+    /** Where agents dial for streams: commands, copies, forwarded ports. Without STREAMS_PORT there are none. */
+    STREAMS_HOST: z.string().min(1).default('127.0.0.1'),
+    STREAMS_PORT: port.optional(),
+    /** Has ca.pem, cert.pem and key.pem. */
+    STREAMS_TLS_DIR: z.string().min(1).optional(),
+    /** What agents dial, where it is not host and port. */
+    STREAMS_ADVERTISE: z
+      .string()
+      .regex(/^[^\s:]+:\d+$/, 'write it as host:port')
+      .optional(),
+    /** Where clients reach this very replica's /streams, when several answer to one name. */
+    STREAMS_PUBLIC_URL: z.url({ protocol: /^wss?$/ }).optional(),
     CONTROLLERS: z.enum(['on', 'off']).default('on'),
     LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
     /** Most bytes of tenants' logs that JetStream keeps; the oldest go first. */
@@ -74,6 +87,8 @@ export interface Settings {
   metricsPublic: boolean;
   maxTenantsPerUser: number;
   signUpOpen: boolean;
+  /** Null: this replica opens none. */
+  streams: (RelaySettings & { readonly publicUrl: string | null }) | null;
   controllers: boolean;
   logLevel: string;
   logsMaxBytes: number;
@@ -110,9 +125,20 @@ export function readSettings(env: Readonly<Record<string, string | undefined>>):
     metricsPublic: values.METRICS_PUBLIC === 'on',
     maxTenantsPerUser: values.MAX_TENANTS_PER_USER,
     signUpOpen: values.SIGN_UP === 'open',
+    streams: streamsOf(values),
     controllers: values.CONTROLLERS === 'on',
     logLevel: values.LOG_LEVEL,
     logsMaxBytes: values.LOGS_MAX_BYTES,
+  };
+}
+
+function streamsOf(values: z.infer<typeof environment>): Settings['streams'] {
+  const { STREAMS_PORT: port, STREAMS_TLS_DIR: tlsDir } = values;
+  if (port === undefined || tlsDir === undefined) return null;
+  return {
+    ...{ host: values.STREAMS_HOST, port, tlsDir },
+    advertise: values.STREAMS_ADVERTISE ?? null,
+    publicUrl: values.STREAMS_PUBLIC_URL ?? null,
   };
 }
 

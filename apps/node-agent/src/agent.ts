@@ -14,6 +14,7 @@ import { RestartPacer } from './pacer.ts';
 import { Reconciler } from './reconciler.ts';
 import { Reporter, Sequence } from './reporter.ts';
 import type { Settings } from './settings.ts';
+import { Streams } from './streams/dialer.ts';
 
 /** Everything is reported again this often, in case what heard it has lost it, ms. */
 const repeatEveryMs = 120_000;
@@ -41,6 +42,7 @@ export class Agent {
   readonly #logs: LogShipper;
   readonly #reconciler: Reconciler;
   readonly #watch: DesiredWatch;
+  readonly #streams: Streams;
   #heartbeat: HeartbeatSender | null = null;
   #repeat: NodeJS.Timeout | null = null;
   #started = false;
@@ -73,9 +75,14 @@ export class Agent {
       pacer: new RestartPacer(restartRate),
       log,
     });
+    this.#streams = new Streams({
+      ...{ node, tlsDir: join(nodeDir, 'tls'), runtime, metrics, log },
+      tasks: this.#reconciler,
+    });
     this.#watch = this.#makeWatch(node, log);
     this.#bus.onUp((connection) => {
       this.#watch.restart(connection);
+      this.#streams.listen(connection);
       this.#reporter.repeatAll();
       this.#logs.resume();
       void this.#heartbeat?.beat();
@@ -132,6 +139,7 @@ export class Agent {
     if (this.#repeat !== null) clearInterval(this.#repeat);
     this.#heartbeat?.stop();
     this.#watch.stop();
+    this.#streams.stop();
     await this.#reconciler.stop();
     await this.#logs.stop();
     this.#reporter.stop();

@@ -4,6 +4,7 @@ import type { ContainerSpec } from '@bulkhead/runtime';
 import { z } from 'zod';
 import { SealedEnvError } from './exits.ts';
 import type { NodeIdentity } from './identity.ts';
+import { waitsForSomebody } from './plan.ts';
 
 const environment = z.record(z.string(), z.string());
 
@@ -25,6 +26,7 @@ export async function containerSpec(
     resources: spec.resources,
     tenantLimits,
     readOnlyRoot: spec.readOnlyRoot,
+    idle: waitsForSomebody(spec),
   };
 }
 
@@ -61,7 +63,7 @@ export function fingerprintOf(spec: ContainerSpec, identity: NodeIdentity): stri
   const { env, resources, tenantLimits: _, ...rest } = spec;
   // The size of the writable layer is given to it when it is made.
   const text = JSON.stringify([rest, resources.diskMiB, Object.entries(env).sort()]);
-  return `2:${createHmac('sha256', identity.sealingKey.d).update(text).digest('hex')}`;
+  return `3:${createHmac('sha256', identity.sealingKey.d).update(text).digest('hex')}`;
 }
 
 /** What can change while it runs: the same for two containers with the same limits. */

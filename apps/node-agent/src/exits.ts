@@ -53,6 +53,21 @@ export function describeVanished(now: Date): InstanceExit {
   };
 }
 
+/** How the command of a task ended that somebody was attached to. */
+export function describeAttached(exitCode: number | null, now: Date): InstanceExit {
+  const message =
+    exitCode === null
+      ? 'the connection to its standard streams was lost'
+      : `exited with code ${exitCode}`;
+  const base = { exitCode, signal: null, lastLines: [], at: now.toISOString() };
+  return { ...base, reason: 'exited', message };
+}
+
+export function describeUnattended(now: Date): InstanceExit {
+  const base = { exitCode: null, signal: null, lastLines: [], at: now.toISOString() };
+  return { ...base, reason: 'exited', message: 'nobody attached to it within 5 minutes' };
+}
+
 export interface StartFailure {
   exit: InstanceExit;
   /** Trying again soon does not help, somebody must change something. */
@@ -95,6 +110,11 @@ function classify(error: unknown): {
     case 'out-of-addresses':
     case 'out-of-disk':
     case 'limit-refused':
+    case 'not-running':
+    case 'exec-refused':
+    case 'file-not-found':
+    case 'copy-failed':
+    case 'port-refused':
     case 'start-failed':
       return { reason: 'start-failed', hopeless: false, message };
     default:

@@ -152,6 +152,19 @@ export class FakeRuntime implements ContainerRuntime {
     return this.checkResult(command);
   }
 
+  /** What is only tried with real containers. */
+  #notHere(): never {
+    throw new Error('this host is a fake');
+  }
+  exec = (): never => this.#notHere();
+  copyIn = (): never => this.#notHere();
+  copyOut = (): never => this.#notHere();
+  isDirectory = (): never => this.#notHere();
+  changes = (): never => this.#notHere();
+  connect = (): never => this.#notHere();
+  use = (): null => null;
+  limits = (): null => null;
+
   async remove(id: string): Promise<void> {
     this.calls.remove += 1;
     this.exit(id, { signal: 'SIGKILL' });

@@ -2,7 +2,7 @@ import { instanceExit, type InstanceExit } from '@bulkhead/protocol';
 import { z } from 'zod';
 
 /** Why the agent itself ends a container. */
-export type StopReason = 'gone' | 'replaced' | 'health';
+export type StopReason = 'gone' | 'replaced' | 'health' | 'finished';
 
 /**
  * What the agent remembers of an instance between two looks at it, kept on disk so that a restarted
@@ -21,7 +21,7 @@ export const instanceMemory = z.object({
   /** Just before that container was started, ms since 1970: its lines are not older. */
   madeAt: z.number(),
   /** Set before the agent ends the container, so that its end is not taken for a crash. */
-  stopping: z.enum(['gone', 'replaced', 'health']).nullable(),
+  stopping: z.enum(['gone', 'replaced', 'health', 'finished']).nullable(),
   /** Failed starts and crashes in a row. */
   failures: z.number().int(),
   /** Ends in a row that were not asked for, without a start that went well for a while in between. */
@@ -34,6 +34,10 @@ export const instanceMemory = z.object({
   /** It cannot start and waiting does not help. */
   hopeless: z.boolean(),
   exit: instanceExit.nullable(),
+  /** A one-off task that has run, as `exit` says; it is never started again. */
+  finished: z.boolean().default(false),
+  /** When somebody attached to a task that waits for it, ms since 1970; nobody does a second time. */
+  attachedAt: z.number().nullable().default(null),
   /** Since when the present run has been ready, ms since 1970. */
   readySince: z.number().nullable(),
   /** Proven gone. */
@@ -55,6 +59,8 @@ export const freshMemory: InstanceMemory = {
   retryAt: null,
   hopeless: false,
   exit: null,
+  finished: false,
+  attachedAt: null,
   readySince: null,
   removed: false,
 };
@@ -189,6 +195,20 @@ export function onStartFailed(
     hopeless: failure.hopeless,
     retryAt: now + delay,
   };
+}
+
+/** A task has run; its container is still to be cleared away. */
+export function onFinished(memory: InstanceMemory, exit: InstanceExit): InstanceMemory {
+  return { ...memory, finished: true, exit, retryAt: null };
+}
+
+/** The container of a task that had finished has ended. */
+export function onCleared(memory: InstanceMemory): InstanceMemory {
+  return { ...memory, made: null, stopping: null, readySince: null };
+}
+
+export function onAttached(memory: InstanceMemory, now: number): InstanceMemory {
+  return { ...memory, attachedAt: now };
 }
 
 export function onRemoved(memory: InstanceMemory): InstanceMemory {

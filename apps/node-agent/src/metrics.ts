@@ -17,6 +17,8 @@ export class AgentMetrics {
   readonly startSeconds: Histogram;
   readonly restarts: Counter;
   readonly specsRefused: Counter<'why'>;
+  readonly streams: Gauge<'kind'>;
+  readonly streamBytes: Counter<'direction'>;
   readonly logLinesShipped: Counter;
   readonly logLinesDropped: Counter;
   readonly logBytesDropped: Counter;
@@ -44,6 +46,18 @@ export class AgentMetrics {
       name: 'bulkhead_agent_specs_refused_total',
       help: 'Desired states that were not taken: of an older generation, or malformed.',
       labelNames: ['why'],
+      registers,
+    });
+    this.streams = new Gauge({
+      name: 'bulkhead_agent_streams',
+      help: 'Open streams to clients: commands, copies, forwarded connections, ...',
+      labelNames: ['kind'],
+      registers,
+    });
+    this.streamBytes = new Counter({
+      name: 'bulkhead_agent_stream_bytes_total',
+      help: 'Bytes of streams that have ended, as the containers see them.',
+      labelNames: ['direction'],
       registers,
     });
     this.logLinesShipped = new Counter({

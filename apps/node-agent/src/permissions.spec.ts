@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { inboxPrefix } from '@bulkhead/protocol';
+import { inboxPrefix, subjects } from '@bulkhead/protocol';
 import {
   createAccount,
   createOperator,
@@ -29,7 +29,7 @@ const nodeMay = {
     `heartbeat.${node}`,
     `logs.*.*.${node}.*`,
   ],
-  subscribe: [`${inboxPrefix(node)}.>`],
+  subscribe: [`${inboxPrefix(node)}.>`, subjects.dial(node)],
 };
 
 const unlimited: NonNullable<Account['limits']> = {

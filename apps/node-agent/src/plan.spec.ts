@@ -15,6 +15,7 @@ const failedHealth: Health = {
   failures: 3,
   message: 'GET / answered 500',
 };
+const task = { terminal: false, stdin: false };
 const exit = {
   reason: 'exited' as const,
   exitCode: 1,
@@ -233,6 +234,22 @@ group('the report', () => {
       'paused',
       'its process is started when it is resumed',
     ],
+    [
+      'a task that runs',
+      { desired: running({ task }), actual: container('running'), health: goodHealth },
+      'running',
+      null,
+    ],
+    [
+      'a task that has run',
+      {
+        desired: running({ task }),
+        actual: container('stopped'),
+        memory: { finished: true, exit },
+      },
+      'ended',
+      'exited with code 1',
+    ],
     ['going', { desired: gone(), actual: container('running') }, 'stopping', null],
     ['gone', { desired: gone(), memory: { removed: true } }, 'gone', null],
   ];
@@ -248,6 +265,60 @@ group('the report', () => {
   });
 });
 
+group('a one-off task', () => {
+  const once = running({ task });
+  const attended = running({ task: { terminal: true, stdin: true } });
+  const made = { made: '2:f', limits: 'l', started: true };
+  const cases: [string, Parameters<typeof view>[0], Step][] = [
+    ['is started', { desired: once }, { do: 'start' }],
+    [
+      'that ended is noted',
+      { desired: once, actual: container('stopped'), memory: made },
+      { do: 'note-end' },
+    ],
+    [
+      'that was noted is never started again',
+      { desired: once, actual: container('stopped'), memory: { finished: true, exit } },
+      { do: 'settled' },
+    ],
+    [
+      'is not replaced when something of it changes',
+      {
+        ...{ desired: once, actual: container('running'), fingerprint: '2:f', limits: 'l' },
+        memory: { ...made, made: '2:other' },
+      },
+      { do: 'adopt' },
+    ],
+    [
+      'with a terminal waits for somebody',
+      {
+        ...{ desired: attended, actual: container('running'), health: goodHealth },
+        memory: { ...made, madeAt: now, readySince: now },
+      },
+      { do: 'settled', until: now + 300_000 },
+    ],
+    [
+      'that nobody attached to is given up',
+      {
+        ...{ desired: attended, actual: container('running'), health: goodHealth },
+        memory: { ...made, madeAt: now - 300_000, readySince: now },
+      },
+      { do: 'give-up' },
+    ],
+    [
+      'whose command has ended is stopped',
+      {
+        ...{ desired: attended, actual: container('running') },
+        memory: { ...made, finished: true, exit },
+      },
+      { do: 'stop', why: 'finished', graceSeconds: 10 },
+    ],
+  ];
+  test.each(cases)('%s', (_, given, step) => {
+    expect(planStep(view(given), now)).toEqual(step);
+  });
+});
+
 group('whatever the agent finds', () => {
   const anyMemory: fc.Arbitrary<InstanceMemory> = fc.record({
     generation: fc.constantFrom(0, 1, 2),
@@ -255,7 +326,13 @@ group('whatever the agent finds', () => {
     limits: fc.constantFrom(null, 'l', 'm'),
     started: fc.boolean(),
     madeAt: fc.constant(0),
-    stopping: fc.constantFrom(null, 'gone' as const, 'replaced' as const, 'health' as const),
+    stopping: fc.constantFrom(
+      null,
+      'gone' as const,
+      'replaced' as const,
+      'health' as const,
+      'finished' as const,
+    ),
     failures: fc.nat(20),
     crashes: fc.nat(20),
     looping: fc.boolean(),
@@ -263,6 +340,8 @@ group('whatever the agent finds', () => {
     retryAt: fc.option(fc.integer({ min: now - 10_000, max: now + 10_000 })),
     hopeless: fc.boolean(),
     exit: fc.constantFrom(null, exit),
+    finished: fc.boolean(),
+    attachedAt: fc.constantFrom(null, now - 1000),
     readySince: fc.constantFrom(null, now - 1000),
     removed: fc.boolean(),
   });
@@ -272,6 +351,8 @@ group('whatever the agent finds', () => {
       gone(),
       running({ generation: 2 }),
       running({ paused: true }),
+      running({ task: { terminal: false, stdin: false } }),
+      running({ task: { terminal: true, stdin: true } }),
     ),
     actual: fc
       .constantFrom(null, 'created', 'running', 'paused', 'stopped')
@@ -297,15 +378,23 @@ group('whatever the agent finds', () => {
     fc.assert(
       fc.property(anyView, (found) => {
         let world = { view: found, now };
+        let ended = false;
         for (let steps = 0; steps < 12; steps += 1) {
           const step = planStep(world.view, world.now);
           if (step.do === 'settled') {
             const { desired, actual } = world.view;
             if (desired.desired === 'gone') expect(actual).toBeNull();
+            else if (desired.task !== null && world.view.memory.finished)
+              expect(actual?.state ?? 'stopped').toMatch(/stopped|created/);
             else if (desired.paused) expect(actual?.state).not.toBe('running');
             else expect(actual?.state).toBe('running');
             return;
           }
+          // A task that has ended, however, is never started again.
+          if (step.do === 'note-end' || world.view.memory.finished) ended = true;
+          const { desired } = world.view;
+          if (step.do === 'start' && desired.desired === 'running' && desired.task !== null)
+            expect(ended).toBe(false);
           world = perform(world, step);
         }
         throw new Error('no rest');
@@ -342,7 +431,11 @@ function perform(world: { view: InstanceView; now: number }, step: Step) {
       return after({ actual: container('running'), memory: memory.onResuming(before.memory) });
     case 'note-ready':
       return after({ memory: memory.onReady(before.memory, world.now) });
+    case 'give-up':
+      return after({ memory: memory.onFinished(before.memory, exit) });
     case 'note-end':
+      if (before.desired.desired === 'running' && before.desired.task !== null)
+        return after({ memory: memory.onCleared(memory.onFinished(before.memory, exit)) });
       return after({
         memory:
           before.memory.stopping === 'replaced'

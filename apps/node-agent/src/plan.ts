@@ -28,8 +28,8 @@ export interface InstanceView {
 }
 
 export type Step =
-  /** Nothing to do until something happens. */
-  | { do: 'settled' }
+  /** Nothing to do until something happens, or until `until`, ms since 1970. */
+  | { do: 'settled'; until?: number }
   /** Nothing to do before `until`, ms since 1970. */
   | { do: 'wait'; until: number }
   /** Take the failures of the generation before as forgiven. */
@@ -43,6 +43,8 @@ export type Step =
   | { do: 'resume' }
   | { do: 'note-ready' }
   | { do: 'note-end' }
+  /** A task that nobody attached to in time. */
+  | { do: 'give-up' }
   | { do: 'start' }
   | { do: 'stop'; why: StopReason; graceSeconds: number }
   | { do: 'remove' };
@@ -54,7 +56,8 @@ export function planStep(view: InstanceView, now: number): Step {
     case 'gone':
       return planGone(desired.graceSeconds, actual, memory);
     case 'running':
-      if (actual?.state === 'running') return planRunning(view, desired);
+      if (desired.task !== null && memory.finished) return planFinished(actual, memory, desired);
+      if (actual?.state === 'running') return planRunning(view, desired, now);
       if (actual?.state === 'paused') return planPaused(view, desired);
       return planAbsent(view, desired.paused, now);
     default:
@@ -73,12 +76,30 @@ function planGone(
   return { do: 'settled' };
 }
 
+/** A task that has run: what is left of it is its exit, and its log until it is ordered gone. */
+function planFinished(
+  actual: ContainerStatus | null,
+  memory: InstanceMemory,
+  { graceSeconds }: RunningSpec,
+): Step {
+  if (isThere(actual)) return { do: 'stop', why: 'finished', graceSeconds };
+  return memory.made === null ? { do: 'settled' } : { do: 'note-end' };
+}
+
+/** A task with a terminal or an input waits for somebody to attach; its command runs then. */
+export const waitsForSomebody = ({ task }: RunningSpec): boolean =>
+  task !== null && (task.terminal || task.stdin);
+
+/** How long it waits, ms. */
+const attachWithinMs = 5 * 60_000;
+
 /** Whether its process lives. */
 export const isThere = (actual: ContainerStatus | null): actual is ContainerStatus =>
   actual?.state === 'running' || actual?.state === 'paused';
 
-function planRunning(view: InstanceView, { graceSeconds, paused }: RunningSpec): Step {
+function planRunning(view: InstanceView, desired: RunningSpec, now: number): Step {
   const { memory, health, fingerprint, limits } = view;
+  const { graceSeconds, paused, task } = desired;
   // An agent before this one decided to end it and did not come to it.
   if (memory.stopping !== null) return { do: 'stop', why: memory.stopping, graceSeconds };
   if (memory.made === null) return { do: 'adopt' };
@@ -88,11 +109,17 @@ function planRunning(view: InstanceView, { graceSeconds, paused }: RunningSpec):
   if (fingerprint !== null) {
     // Made by an agent that reckoned fingerprints otherwise: they say nothing of each other.
     if (versionOf(memory.made) !== versionOf(fingerprint)) return { do: 'adopt' };
+    // A task runs once: there is nothing to put in its place.
+    if (memory.made !== fingerprint && task !== null) return { do: 'adopt' };
     if (memory.made !== fingerprint) return { do: 'stop', why: 'replaced', graceSeconds };
     if (memory.limits !== limits) return { do: 'update' };
   }
   if (health.phase === 'failed') return { do: 'stop', why: 'health', graceSeconds };
   if (health.phase === 'ready' && memory.readySince === null) return { do: 'note-ready' };
+  if (waitsForSomebody(desired) && memory.attachedAt === null) {
+    const until = memory.madeAt + attachWithinMs;
+    return until <= now ? { do: 'give-up' } : { do: 'settled', until };
+  }
   return { do: 'settled' };
 }
 
@@ -150,6 +177,12 @@ function describeState(
   if (activity === 'restarting') return { state: 'unready', message: health.message };
   if (activity === 'pulling') return { state: 'pulling', message: progress };
   if (activity !== null) return { state: activity, message: null };
+  if (desired.task !== null && memory.finished) {
+    const state = isThere(actual) || memory.made !== null ? 'stopping' : 'ended';
+    return { state, message: memory.exit?.message ?? null };
+  }
+  if (actual?.state === 'running' && desired.task !== null)
+    return { state: 'running', message: null };
   if (actual?.state === 'running') {
     switch (health.phase) {
       case 'waiting':

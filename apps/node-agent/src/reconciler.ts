@@ -5,6 +5,8 @@
  */
 import {
   assertNever,
+  conflict,
+  notFound,
   type InstanceExit,
   type InstanceSpec,
   type RunningSpec,
@@ -19,7 +21,9 @@ import {
   describeExit,
   describeHealthStop,
   describePull,
+  describeAttached,
   describeStartFailure,
+  describeUnattended,
   describeVanished,
 } from './exits.ts';
 import type { JsonFolder } from './files.ts';
@@ -30,7 +34,14 @@ import * as memory from './memory.ts';
 import type { InstanceMemory, RestartPolicy, StopReason } from './memory.ts';
 import type { AgentMetrics } from './metrics.ts';
 import type { RestartPacer } from './pacer.ts';
-import { describe, isThere, planStep, type Activity, type InstanceView } from './plan.ts';
+import {
+  describe,
+  isThere,
+  planStep,
+  waitsForSomebody,
+  type Activity,
+  type InstanceView,
+} from './plan.ts';
 import type { Reporter } from './reporter.ts';
 import { KeyedQueue, Semaphore } from './work-queue.ts';
 
@@ -79,7 +90,12 @@ export class Reconciler {
       (id, error) =>
         this.#o.log.warn({ instance: id, err: error }, 'the memory of an instance is unreadable'),
     );
-    for (const [id, found] of memories) this.#instances.set(id, newInstance(id, found));
+    for (const [id, found] of memories) {
+      // The agent that carried its streams is gone, and they with it.
+      const cutOff = found.attachedAt !== null && !found.finished;
+      const known = cutOff ? memory.onFinished(found, describeAttached(null, new Date())) : found;
+      this.#instances.set(id, newInstance(id, known));
+    }
   }
 
   /** Something about this instance may have changed. */
@@ -94,6 +110,32 @@ export class Reconciler {
     await this.#queue.stop();
     for (const instance of this.#instances.values()) release(instance);
     await this.#o.memories.flush();
+  }
+
+  /**
+   * Somebody wants to be at the standard streams of a task. Answers the command that waited for it,
+   * null for a task that waits for nobody. Throws NOT_FOUND, or CONFLICT when it is too late.
+   */
+  async beginAttach(id: string): Promise<{ command: readonly string[]; terminal: boolean } | null> {
+    const desired = this.#o.desired.get(id);
+    const instance = this.#instances.get(id);
+    if (!instance || desired?.desired !== 'running' || desired.task === null)
+      throw notFound(`task ${id}`);
+    if (!waitsForSomebody(desired)) return null;
+    if (instance.memory.attachedAt !== null || instance.memory.finished)
+      throw conflict(`somebody is attached to task ${id}, or was`);
+    await this.#remember(instance, memory.onAttached(instance.memory, Date.now()));
+    return { command: desired.command ?? [], terminal: desired.task.terminal };
+  }
+
+  /** Its command has ended; null: nobody knows how. */
+  async endAttach(id: string, exitCode: number | null): Promise<void> {
+    const instance = this.#instances.get(id);
+    if (!instance) return;
+    const exit = describeAttached(exitCode, new Date());
+    this.#o.logs.say(id, exit.message);
+    await this.#remember(instance, memory.onFinished(instance.memory, exit));
+    this.nudge(id);
   }
 
   /** Drops all that is known of an instance which is gone for good. */
@@ -141,7 +183,14 @@ export class Reconciler {
           this.#caretaker.lookAfter(instance, desired, view.actual);
         }
         this.#report(instance, desired, view.actual);
+        if (step.until !== undefined) this.#wakeAt(instance, step.until);
         return false;
+      case 'give-up':
+        await this.#remember(
+          instance,
+          memory.onFinished(instance.memory, describeUnattended(new Date(now))),
+        );
+        return true;
       case 'wait':
         this.#wakeAt(instance, step.until);
         this.#report(instance, desired, view.actual);
@@ -253,6 +302,9 @@ export class Reconciler {
       await this.#remember(instance, memory.onLimited(instance.memory, limitsOf(desired)));
     } catch (error) {
       if (!(error instanceof RuntimeError) || error.reason !== 'limit-refused') throw error;
+      // A task runs once; it goes on as it is.
+      if (desired.task !== null)
+        return this.#remember(instance, memory.onLimited(instance.memory, limitsOf(desired)));
       // Only a start anew brings it under its limits.
       logs.say(instance.id, `${error.message} It is started anew.`);
       await this.#remember(instance, memory.onStopping(instance.memory, 'replaced'));
@@ -285,7 +337,15 @@ export class Reconciler {
     const now = new Date();
     release(instance);
     this.#o.logs.unfollow(instance.id);
-    if (before.stopping === 'replaced' || before.stopping === 'gone') {
+    if (desired.task !== null && !before.finished) {
+      const lines = await this.#lastLines(instance);
+      const exit =
+        actual?.exit == null ? describeVanished(now) : describeExit(actual.exit, desired, lines);
+      this.#o.logs.say(instance.id, exit.message);
+      await this.#remember(instance, memory.onCleared(memory.onFinished(before, exit)));
+    } else if (before.stopping === 'finished') {
+      await this.#remember(instance, memory.onCleared(before));
+    } else if (before.stopping === 'replaced' || before.stopping === 'gone') {
       await this.#remember(instance, memory.onReplaced(before));
     } else if (before.stopping === 'health') {
       const lines = await this.#lastLines(instance);

@@ -17,9 +17,9 @@ import {
   X509Certificate,
   X509CertificateGenerator,
 } from '@peculiar/x509';
+import { apiServerName } from './streams/streams.ts';
 
-/** What every replica of the API is called in its certificate, wherever it is dialled. */
-export const apiServerName = 'api.bulkhead.internal';
+export { apiServerName };
 const nodeNamePrefix = 'bulkhead:node:';
 /** The URI name in a node's certificate. */
 export const nodeUri = (node: string) => `${nodeNamePrefix}${node}`;

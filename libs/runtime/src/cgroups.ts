@@ -50,8 +50,24 @@ export interface Cgroups {
   isFrozen(path: string): boolean;
   /** How many processes in the cgroup the kernel killed for want of memory. */
   oomKills(path: string): number;
+  /** What its processes have used and hold; null when it is gone. */
+  use(path: string): CgroupUse | null;
   /** Removes an empty cgroup with empty ones below it; true when it is gone. */
   remove(path: string): boolean;
+}
+
+/** Counters are since the cgroup was made. */
+export interface CgroupUse {
+  /** Nanoseconds. */
+  cpuNanos: number;
+  /** The scheduler's periods in which something ran, and those in which it was held back. */
+  periods: number;
+  throttledPeriods: number;
+  /** Without page cache that has not been used for long: the kernel takes that back before it refuses anything. */
+  memoryBytes: number;
+  pids: number;
+  readBytes: number;
+  writtenBytes: number;
 }
 
 /** Looks at what is mounted; never assumes. */
@@ -83,12 +99,15 @@ export function detectCgroups(
       supervision,
       withController('freezer'),
       withController('memory'),
+      (path) => readUseV1((name) => `${withController(name) ?? ''}/${path}`),
     );
   }
   const v2 = mounts.find((m) => m.type === 'cgroup2');
   if (!v2) throw new Error('No cgroup file system is mounted; mount cgroup2 on /sys/fs/cgroup.');
   const limits = new V2Limits(() => v2.point);
-  return new CgroupTree('v2', limits, [v2.point], [v2.point], undefined, undefined);
+  return new CgroupTree('v2', limits, [v2.point], [v2.point], undefined, undefined, (path) =>
+    readUseV2(`${v2.point}/${path}`),
+  );
 }
 
 class CgroupTree implements Cgroups {
@@ -98,6 +117,7 @@ class CgroupTree implements Cgroups {
   readonly #supervision: readonly string[];
   readonly #freezer: string | undefined;
   readonly #memory: string | undefined;
+  readonly use: Cgroups['use'];
 
   constructor(
     layout: Cgroups['layout'],
@@ -106,8 +126,10 @@ class CgroupTree implements Cgroups {
     supervision: readonly string[],
     freezer: string | undefined,
     memory: string | undefined,
+    use: Cgroups['use'],
   ) {
     this.layout = layout;
+    this.use = use;
     this.limits = limits;
     this.#roots = roots;
     this.#supervision = supervision;
@@ -244,6 +266,61 @@ class CgroupTree implements Cgroups {
     return gone;
   }
 }
+
+function readUseV1(dirOf: (controller: string) => string): CgroupUse | null {
+  const cpu = read(`${dirOf('cpuacct')}/cpuacct.usage`);
+  if (cpu === null) return null;
+  const periods = fieldsOf(read(`${dirOf('cpu')}/cpu.stat`));
+  const memory = fieldsOf(read(`${dirOf('memory')}/memory.stat`));
+  const held = Number(read(`${dirOf('memory')}/memory.usage_in_bytes`) ?? 0);
+  const io = read(`${dirOf('blkio')}/blkio.throttle.io_service_bytes_recursive`) ?? '';
+  const sumOf = (kind: string): number =>
+    [...io.matchAll(new RegExp(`^\\d+:\\d+ ${kind} (\\d+)$`, 'gm'))].reduce(
+      (sum, [, bytes]) => sum + Number(bytes),
+      0,
+    );
+  return {
+    cpuNanos: Number(cpu),
+    periods: periods.get('nr_periods') ?? 0,
+    throttledPeriods: periods.get('nr_throttled') ?? 0,
+    memoryBytes: Math.max(0, held - (memory.get('total_inactive_file') ?? 0)),
+    pids: Number(read(`${dirOf('pids')}/pids.current`) ?? 0),
+    readBytes: sumOf('Read'),
+    writtenBytes: sumOf('Write'),
+  };
+}
+
+function readUseV2(dir: string): CgroupUse | null {
+  const text = read(`${dir}/cpu.stat`);
+  if (text === null) return null;
+  const cpu = fieldsOf(text);
+  const memory = fieldsOf(read(`${dir}/memory.stat`));
+  const held = Number(read(`${dir}/memory.current`) ?? 0);
+  const io = read(`${dir}/io.stat`) ?? '';
+  const sumOf = (kind: string): number =>
+    [...io.matchAll(new RegExp(`\\b${kind}=(\\d+)`, 'g'))].reduce(
+      (sum, [, bytes]) => sum + Number(bytes),
+      0,
+    );
+  return {
+    cpuNanos: (cpu.get('usage_usec') ?? 0) * 1000,
+    periods: cpu.get('nr_periods') ?? 0,
+    throttledPeriods: cpu.get('nr_throttled') ?? 0,
+    memoryBytes: Math.max(0, held - (memory.get('inactive_file') ?? 0)),
+    pids: Number(read(`${dir}/pids.current`) ?? 0),
+    readBytes: sumOf('rbytes'),
+    writtenBytes: sumOf('wbytes'),
+  };
+}
+
+/** Lines of a name and a number. */
+const fieldsOf = (text: string | null): ReadonlyMap<string, number> =>
+  new Map(
+    (text ?? '').split('\n').map((line) => {
+      const [name = '', value] = line.split(' ');
+      return [name, Number(value)];
+    }),
+  );
 
 /** On v2 a cgroup's files of a controller are there when the parent has it enabled for its children. */
 function enableControllers(cgroup: string): void {

@@ -62,6 +62,15 @@ export function findProgram(name: string): string {
   return `${found}/${name}`;
 }
 
+/** As `findProgram`; null when it is not installed. */
+export function lookForProgram(name: string): string | null {
+  try {
+    return findProgram(name);
+  } catch {
+    return null;
+  }
+}
+
 const maxOutput = 16 * 1024 * 1024;
 
 /** What programs may see of our environment: none of the agent's settings or secrets. */

@@ -2,7 +2,8 @@ import { readFileSync, watch } from 'node:fs';
 import type { FSWatcher } from 'node:fs';
 import { hostname, release } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { NodeFacts, Resources, TenantLimits } from '@bulkhead/protocol';
+import type { Socket } from 'node:net';
+import type { FileChange, NodeFacts, Resources, TenantLimits } from '@bulkhead/protocol';
 import {
   clearRun,
   deleteContainer,
@@ -11,10 +12,13 @@ import {
   removeTenantCgroup,
   stopSignalNumber,
 } from './dismantle.ts';
-import { findProgram, isOutOfDisk, run } from './exec.ts';
+import { findProgram, isOutOfDisk, lookForProgram, run } from './exec.ts';
 import { planAddresses } from './addresses.ts';
 import { detectCgroups } from './cgroups.ts';
+import { changesOf } from './changes.ts';
 import { runCheck } from './check.ts';
+import { connectInside } from './connect.ts';
+import { startExec } from './container-exec.ts';
 import { limitTenant, relimitContainer } from './container-limits.ts';
 import { openLayers } from './disk.ts';
 import type { WritableLayers } from './disk.ts';
@@ -26,6 +30,7 @@ import { Locks } from './locks.ts';
 import { readLog, watchLog } from './logs.ts';
 import { makeContainer } from './make.ts';
 import { bootId, isAlive, signal } from './processes.ts';
+import type { ProcessIdentity } from './processes.ts';
 import { cleanUp, clearHost, prepareHost } from './reconcile.ts';
 import { RuntimeError } from './runtime.ts';
 import { holdStateDir, releaseStateDir } from './state-owner.ts';
@@ -35,12 +40,19 @@ import type {
   ContainerRuntime,
   ContainerSpec,
   ContainerStatus,
+  ContainerUse,
+  CopyIn,
+  CopyOut,
+  Exec,
+  ExecOptions,
   HostUsage,
   PullProgress,
   RuntimeOptions,
 } from './runtime.ts';
 import { ContainerStore } from './state.ts';
 import type { ContainerRecord } from './state.ts';
+import { copyIn, copyOut, isDirectory } from './tools.ts';
+import { useOf } from './usage.ts';
 import { SlotPool } from './userns.ts';
 
 /** How often processes are looked at whose conmon may have been killed, and the firewall. */
@@ -114,6 +126,7 @@ class HostRuntime implements ContainerRuntime {
       bootId: bootId(),
       crun: findProgram('crun'),
       conmon: findProgram('conmon'),
+      busybox: lookForProgram('busybox'),
       dirs: {
         crun: `${stateDir}/crun`,
         exits: `${stateDir}/exits`,
@@ -347,6 +360,55 @@ class HostRuntime implements ContainerRuntime {
         return { outcome: 'not-run', exitCode: null, output: 'the container is paused' };
       return runCheck(this.#host, record, command, timeoutMs);
     });
+  }
+
+  /** A container that can be talked with now. */
+  #running(id: string): ContainerRecord & { process: ProcessIdentity } {
+    const record = this.#records.get(id);
+    if (record?.phase !== 'running' || !record.process)
+      throw new RuntimeError('not-running', 'The instance does not run.');
+    // Whatever is started in there would wait until it is resumed.
+    if (record.paused) throw new RuntimeError('not-running', 'The instance is paused.');
+    return { ...record, process: record.process };
+  }
+
+  async exec(id: string, options: ExecOptions): Promise<Exec> {
+    return startExec(this.#host, this.#running(id), options);
+  }
+
+  async copyOut(id: string, path: string): Promise<CopyOut> {
+    return copyOut(this.#host, this.#running(id), path);
+  }
+
+  async copyIn(id: string, path: string): Promise<CopyIn> {
+    return copyIn(this.#host, this.#running(id), path);
+  }
+
+  async isDirectory(id: string, path: string): Promise<boolean> {
+    return isDirectory(this.#host, this.#running(id), path);
+  }
+
+  async *changes(id: string): AsyncIterable<FileChange> {
+    const record = this.#records.get(id);
+    if (record?.phase !== 'running')
+      throw new RuntimeError('not-running', 'The instance does not run.');
+    const { layer } = this.#host.store.paths(id);
+    yield* changesOf(`${layer}/upper`, this.#host.images.layersInUse(record.digest));
+  }
+
+  limits(id: string): Resources | null {
+    const record = this.#records.get(id);
+    return record?.phase === 'running' ? record.resources : null;
+  }
+
+  use(id: string): ContainerUse | null {
+    const record = this.#records.get(id);
+    return record?.phase === 'running' ? useOf(this.#host, record) : null;
+  }
+
+  async connect(id: string, port: number): Promise<Socket> {
+    const { process, slot } = this.#running(id);
+    return connectInside(process.pid, this.#host.addresses.address(slot), port);
   }
 
   remove(id: string): Promise<void> {

@@ -23,6 +23,8 @@ export interface Host {
   /** Absolute paths of the programs. */
   readonly crun: string;
   readonly conmon: string;
+  /** Null: not installed, and nothing can be copied into or out of containers. */
+  readonly busybox: string | null;
   readonly dirs: {
     readonly crun: string;
     readonly exits: string;

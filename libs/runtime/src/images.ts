@@ -168,6 +168,11 @@ export class Images {
     return record.layers.map((layer) => `${this.#dir}/storage/${layer}`);
   }
 
+  /** Directories of an image's layers, topmost first, for a container that was made from it. */
+  layersInUse(digest: string): string[] {
+    return (this.#find(digest)?.layers ?? []).map((layer) => `${this.#dir}/storage/${layer}`);
+  }
+
   /** Digests present, most recently used first. */
   list(): string[] {
     return [...this.#used()].sort(([, a], [, b]) => b - a).map(([digest]) => digest);

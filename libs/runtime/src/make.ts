@@ -20,7 +20,7 @@ import { inPrivateMounts } from './host-thread.ts';
 import { resolveUser } from './image-user.ts';
 import { currentLog, logSizeMax, rotateBeforeStart } from './logs.ts';
 import { connectNetwork } from './network.ts';
-import { ociConfig } from './oci-config.ts';
+import { busyboxInside, ociConfig } from './oci-config.ts';
 import { identify } from './processes.ts';
 import { mountRootfs, readInside } from './rootfs.ts';
 import { RuntimeError } from './runtime.ts';
@@ -31,8 +31,15 @@ const createDeadlineMs = 30_000;
 /** With less than this a start that failed for no reason given failed for that. */
 const leastFreeBytes = 1024 * 1024;
 
+/** Waits, takes in what loses its parent, and ends when it is told to. */
+const waiting = [
+  busyboxInside,
+  ...['sh', '-c', 'trap "exit 0" TERM INT; while :; do sleep 3600 & wait $!; done'],
+];
+
 /** What runs: the spec's command, else the image's. */
 export function commandOf(spec: ContainerSpec): readonly string[] {
+  if (spec.idle) return waiting;
   const { entrypoint, cmd } = spec.image.config;
   const args = spec.command ?? [...entrypoint, ...cmd];
   if (args.length === 0 || args[0] === '')
@@ -190,6 +197,7 @@ function mountAndSpawn(
       resources: spec.resources,
       readOnlyRoot: spec.readOnlyRoot,
       etc: paths.etc,
+      busybox: host.busybox,
     });
     writeFileSync(`${paths.bundle}/config.json`, JSON.stringify(config), { mode: 0o600 });
     return spawnConmon({

@@ -18,7 +18,12 @@ export interface OciInput {
   readOnlyRoot: boolean;
   /** Directory with `hosts`, `hostname` and `resolv.conf`. */
   etc: string;
+  /** A static busybox; null: this host has none. */
+  busybox: string | null;
 }
+
+/** Where the platform's own programs for copies and waiting are inside; any image may lack them. */
+export const busyboxInside = '/dev/busybox';
 
 /** Root's capabilities inside: enough for servers that bind low ports and drop their rights, nothing that reaches the kernel's rarer code. */
 export const capabilities = [
@@ -149,6 +154,17 @@ export function ociConfig(input: OciInput): object {
         options: [...safe, 'mode=1777', 'size=64m'],
       },
       { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: safe },
+      // Of the host, and nobody's to write: all ids of the host are strangers inside.
+      ...(input.busybox === null
+        ? []
+        : [
+            {
+              destination: busyboxInside,
+              type: 'bind',
+              source: input.busybox,
+              options: ['bind', 'ro', 'nosuid', 'nodev'],
+            },
+          ]),
       { destination: '/sys', type: 'sysfs', source: 'sysfs', options: [...safe, 'ro'] },
       // Language runtimes read their limits here to size heaps and thread pools.
       {

@@ -1,7 +1,7 @@
 import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { endChecks } from './check.ts';
 import { clearRun, deleteContainer, dismantle } from './dismantle.ts';
+import { endEntries, endEntriesOf } from './enter.ts';
 import { conmonCgroup, containerCgroup, startFifo } from './host.ts';
 import type { Host } from './host.ts';
 import { enterBaseNamespace } from './host-thread.ts';
@@ -12,7 +12,7 @@ import type { ContainerRecord } from './state.ts';
 /** Directories, cgroup parents, firewall: what must be there before any container. */
 export async function prepareHost(host: Host, stateDir: string): Promise<void> {
   await enterBaseNamespace();
-  await endChecks(host);
+  await endEntries(host);
   // Mapped ids pass through these to a container's root file system, and see nothing on the way.
   for (const dir of [stateDir, `${stateDir}/containers`]) {
     mkdirSync(dir, { recursive: true, mode: 0o711 });
@@ -74,6 +74,7 @@ async function decide(host: Host, record: ContainerRecord): Promise<ContainerRec
         const cgroup = containerCgroup(host, record);
         if (host.cgroups.isFrozen(cgroup) !== record.paused)
           await host.cgroups.freeze(cgroup, record.paused);
+        await endEntriesOf(host, record);
         return record;
       }
       const exit = {

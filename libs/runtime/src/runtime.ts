@@ -1,4 +1,14 @@
-import type { ImageConfig, NodeFacts, Resources, TenantLimits } from '@bulkhead/protocol';
+import type { Socket } from 'node:net';
+import type { Readable, Writable } from 'node:stream';
+import type {
+  FileChange,
+  ImageConfig,
+  NodeFacts,
+  Resources,
+  TenantLimits,
+  TerminalSize,
+} from '@bulkhead/protocol';
+import type { CgroupUse } from './cgroups.ts';
 
 /** Everything that a container is made from. Complete: the runtime asks nobody else. */
 export interface ContainerSpec {
@@ -17,6 +27,8 @@ export interface ContainerSpec {
   tenantLimits: TenantLimits;
   /** Only /tmp, in memory, can be written. */
   readOnlyRoot: boolean;
+  /** Its first process only waits, until it is stopped; what it is for comes by `exec`. `command` is not run. */
+  idle: boolean;
 }
 
 /** A container as found on this host, by looking and not by remembering. */
@@ -52,6 +64,54 @@ export interface CheckResult {
   output: string;
 }
 
+export interface ExecOptions {
+  readonly command: readonly string[];
+  /** Whether it gets a standard input; with a terminal it has one in any case. */
+  readonly stdin: boolean;
+  readonly terminal: { readonly term: string; readonly size: TerminalSize } | null;
+  /** As the container's root, whoever its own process is. */
+  readonly asRoot?: boolean;
+}
+
+/** A command that runs in a container. */
+export interface Exec {
+  /** Null without one. Ending it is the end of the input, but for a terminal's. */
+  readonly stdin: Writable | null;
+  readonly stdout: Readable;
+  /** Null with a terminal: all of it comes by `stdout`. */
+  readonly stderr: Readable | null;
+  /**
+   * Its exit code, 128 and the number for a signal, when nothing of it or of what it started is left.
+   * Rejects with RuntimeError `exec-refused` when it cannot be run.
+   */
+  readonly end: Promise<number>;
+  resize(size: TerminalSize): void;
+  /** Sends a signal, by name, to it and what it started. */
+  signal(name: string): void;
+  /** Nobody listens any more: SIGHUP, and soon after SIGKILL. */
+  hangUp(): void;
+}
+
+/** A tar archive on its way; `end` rejects with RuntimeError `file-not-found`, `out-of-disk` or `copy-failed`. */
+export interface CopyOut {
+  readonly archive: Readable;
+  readonly end: Promise<void>;
+  cancel(): void;
+}
+export interface CopyIn {
+  readonly archive: Writable;
+  readonly end: Promise<void>;
+  cancel(): void;
+}
+
+/** What a container has used since its start, and holds. */
+export interface ContainerUse extends CgroupUse {
+  receivedBytes: number;
+  sentBytes: number;
+  /** Of its writable layer; null where nothing is counted. */
+  disk: { bytes: number; limit: number } | null;
+}
+
 /** Why a container or an image could not be had; `message` is written for the tenant, without host paths. */
 export class RuntimeError extends Error {
   override readonly name = 'RuntimeError';
@@ -68,6 +128,11 @@ export class RuntimeError extends Error {
     | 'out-of-addresses'
     | 'out-of-disk'
     | 'limit-refused'
+    | 'not-running'
+    | 'exec-refused'
+    | 'file-not-found'
+    | 'copy-failed'
+    | 'port-refused'
     | 'start-failed';
   constructor(reason: RuntimeError['reason'], message: string, options?: ErrorOptions) {
     super(message, options);
@@ -116,6 +181,25 @@ export interface ContainerRuntime {
    * what it leaves behind. One at a time per container.
    */
   check(id: string, command: readonly string[], timeoutMs: number): Promise<CheckResult>;
+  /**
+   * Runs a command beside the container's process, as that process is. Any number at a time. Throws
+   * RuntimeError `not-running`, also for one that is paused.
+   */
+  exec(id: string, options: ExecOptions): Promise<Exec>;
+  /** A file or directory as a tar archive, its names beginning with the last part of `path`. Throws as `exec`. */
+  copyOut(id: string, path: string): Promise<CopyOut>;
+  /** Unpacks a tar archive into the directory `path`. Throws as `exec`. */
+  copyIn(id: string, path: string): Promise<CopyIn>;
+  /** Whether there is a directory at `path`, links followed. Throws as `exec`. */
+  isDirectory(id: string, path: string): Promise<boolean>;
+  /** Files that differ from the image's, as `docker diff` tells them. Throws RuntimeError `not-running`. */
+  changes(id: string): AsyncIterable<FileChange>;
+  /** Of its present run; null when it does not run. */
+  limits(id: string): Resources | null;
+  /** Null when it does not run. */
+  use(id: string): ContainerUse | null;
+  /** A TCP connection to a port inside. Throws RuntimeError `not-running` or `port-refused`. */
+  connect(id: string, port: number): Promise<Socket>;
   /** Kills if need be and removes every trace: cgroup, interface, address, id range, writable layer, logs. */
   remove(id: string): Promise<void>;
   /** Lines since `cursor` (opaque; null: from the oldest kept) of the container's output, across its restarts. */

@@ -38,6 +38,17 @@ const MOUNT_ATTR_IDMAP = 0x00100000n;
 const RESOLVE_NO_MAGICLINKS = 0x02n;
 const RESOLVE_IN_ROOT = 0x10n;
 
+koffi.struct('iovec', { base: 'void *', len: 'size_t' });
+koffi.struct('msghdr', {
+  name: 'void *',
+  namelen: 'uint',
+  iov: 'iovec *',
+  iovlen: 'size_t',
+  control: 'void *',
+  controllen: 'size_t',
+  flags: 'int',
+});
+
 const c = {
   unshare: libc.func('int unshare(int)'),
   setns: libc.func('int setns(int, int)'),
@@ -49,6 +60,12 @@ const c = {
   socket: libc.func('int socket(int, int, int)'),
   send: libc.func('long send(int, void *, ulong, int)'),
   recv: libc.func('long recv(int, _Out_ uint8_t *, ulong, int)'),
+  bind: libc.func('int bind(int, void *, uint)'),
+  listen: libc.func('int listen(int, int)'),
+  accept: libc.func('int accept4(int, void *, void *, int)'),
+  connect: libc.func('int connect(int, void *, uint)'),
+  recvmsg: libc.func('long recvmsg(int, _Inout_ msghdr *, int)'),
+  getxattr: libc.func('long lgetxattr(str, str, _Out_ uint8_t *, ulong)'),
   openTree: libc.func('syscall', 'long', ['long', 'int', 'str', 'uint']),
   moveMount: libc.func('syscall', 'long', ['long', 'int', 'str', 'int', 'str', 'uint']),
   mountSetattr: libc.func('syscall', 'long', ['long', 'int', 'str', 'uint', 'void *', 'ulong']),
@@ -57,12 +74,15 @@ const c = {
   pidfdSendSignal: libc.func('syscall', 'long', ['long', 'int', 'int', 'void *', 'uint']),
 };
 
+const EINPROGRESS = 115;
+
 /** A failed system call; `code` is its errno's name, like Node's own errors. */
 export class SyscallError extends Error {
   override readonly name = 'SyscallError';
   readonly code: string;
   constructor(call: string, errno: number) {
-    const code = getSystemErrorName(-errno);
+    // The one that Node has no name for.
+    const code = errno === EINPROGRESS ? 'EINPROGRESS' : getSystemErrorName(-errno);
     super(`${call}: ${code}`);
     this.code = code;
   }
@@ -161,6 +181,98 @@ export const send = (fd: number, data: Buffer): void =>
 
 export function receive(fd: number, buffer: Buffer): number {
   return check('recv', c.recv(fd, buffer, buffer.length, 0));
+}
+
+const AF_UNIX = 1;
+const AF_INET = 2;
+const SOCK_STREAM = 1;
+const SOCK_NONBLOCK = 0o4000;
+
+/** A listening socket at `path`, which must fit 107 bytes; nothing waits on it. */
+export function listenAt(path: string): number {
+  const address = Buffer.alloc(110); // struct sockaddr_un
+  if (Buffer.byteLength(path) > 107) throw new Error(`${path} is too long for a socket`);
+  address.writeUInt16LE(AF_UNIX, 0);
+  const size = 2 + address.write(path, 2) + 1;
+  const fd = openSocket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  try {
+    check(`bind ${path}`, c.bind(fd, address, size));
+    check('listen', c.listen(fd, 1));
+    return fd;
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  }
+}
+
+/** Null while nobody has connected. */
+export const acceptNow = (fd: number): number | null =>
+  unlessBusy(() => check('accept', c.accept(fd, null, null, SOCK_NONBLOCK | O_CLOEXEC)));
+
+/** A descriptor that the other side of a socket sent along; null while nothing came. Throws when it ended. */
+export function receiveDescriptor(fd: number): number | null {
+  const [data, control] = [Buffer.alloc(256), Buffer.alloc(64)];
+  const message = {
+    ...{ name: null, namelen: 0, iov: [{ base: data, len: data.length }], iovlen: 1 },
+    ...{ control, controllen: control.length, flags: 0 },
+  };
+  const MSG_CMSG_CLOEXEC = 0x40000000;
+  return unlessBusy(() => {
+    check('recvmsg', c.recvmsg(fd, message, MSG_CMSG_CLOEXEC));
+    // struct cmsghdr: length, level SOL_SOCKET, type SCM_RIGHTS; then the descriptor.
+    if (control.readUInt32LE(8) !== 1 || control.readUInt32LE(12) !== 1)
+      throw new Error('no descriptor came');
+    return control.readInt32LE(16);
+  });
+}
+
+/** Begins a TCP connection in the calling thread's network namespace; `isConnected` tells the rest. */
+export function beginConnect(address: string, port: number): number {
+  const fd = openSocket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  try {
+    connectStep(fd, address, port);
+    return fd;
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  }
+}
+
+/** Throws what the other side answered, such as ECONNREFUSED. */
+export const isConnected = (fd: number, address: string, port: number): boolean =>
+  connectStep(fd, address, port);
+
+/** Asked again the kernel says how far it is. */
+function connectStep(fd: number, address: string, port: number): boolean {
+  const where = Buffer.alloc(16); // struct sockaddr_in
+  where.writeUInt16LE(AF_INET, 0);
+  where.writeUInt16BE(port, 2);
+  where.set(address.split('.').map(Number), 4);
+  try {
+    check('connect', c.connect(fd, where, where.length));
+    return true;
+  } catch (error) {
+    const code = error instanceof SyscallError ? error.code : '';
+    if (code === 'EISCONN') return true;
+    if (code === 'EINPROGRESS' || code === 'EALREADY') return false;
+    throw error;
+  }
+}
+
+function unlessBusy<T>(call: () => T): T | null {
+  try {
+    return call();
+  } catch (error) {
+    if (error instanceof SyscallError && error.code === 'EAGAIN') return null;
+    throw error;
+  }
+}
+
+/** An extended attribute of what is at `path`, links not followed; null when it has none. */
+export function attributeOf(path: string, name: string): string | null {
+  const value = Buffer.alloc(256);
+  const size = Number(c.getxattr(path, name, value, value.length));
+  return size < 0 ? null : value.toString('latin1', 0, size);
 }
 
 const closeLibc = libc.func('int close(int)');

@@ -77,9 +77,10 @@ export class GraphqlModule implements OnModuleInit, OnApplicationBootstrap {
         log: this.logger,
         metrics: this.metrics,
         makeContext: async (request) => {
-          const identity = await this.authenticator.identify(request.headers.authorization);
+          const identify = () => this.authenticator.identify(request.headers.authorization);
+          const identity = await identify();
           const transport = request.method === 'POST' ? 'post' : 'get';
-          return this.#context(identity, transport, request.ip, request.id);
+          return this.#context(identity, transport, request.ip, request.id, identify);
         },
       }),
     );
@@ -98,8 +99,8 @@ export class GraphqlModule implements OnModuleInit, OnApplicationBootstrap {
           ? 'unknown'
           : clientAddress(request, [...this.settings.trustedProxies]),
       watchAccess: (userId, look) => this.access.watch(userId, look),
-      makeContext: (identity, address, requestId) =>
-        this.#context(identity, 'socket', address, requestId),
+      makeContext: (identity, address, requestId, identify) =>
+        this.#context(identity, 'socket', address, requestId, identify),
     });
     this.#sockets.attach(this.#fastify().server);
   }
@@ -114,8 +115,10 @@ export class GraphqlModule implements OnModuleInit, OnApplicationBootstrap {
     transport: RequestContext['transport'],
     address: string,
     requestId: string,
+    identify: () => Promise<Identity>,
   ): RequestContext {
-    return new RequestContext(this.tenancy, identity, transport, address, requestId, this.logger);
+    const { tenancy, logger } = this;
+    return new RequestContext(tenancy, identity, transport, address, requestId, logger, identify);
   }
 
   #fastify(): FastifyInstance {

@@ -35,6 +35,8 @@ export class RequestContext {
     /** In the log and in answers to internal errors. */
     readonly requestId: string,
     readonly log: Logger,
+    /** Looks at the credential again: it may have ended since. */
+    readonly identifyAgain: () => Promise<Identity>,
   ) {
     this.#identity = identity;
   }

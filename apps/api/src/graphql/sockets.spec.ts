@@ -247,8 +247,8 @@ test('a socket ends with the credential that opened it', async () => {
     log: makeLogger('silent'),
     metrics: new Metrics(),
     identify: (authorization) => api.app.get(Authenticator).identify(authorization),
-    makeContext: (identity, from, id) =>
-      new RequestContext(api.tenancy, identity, 'socket', from, id, makeLogger('silent')),
+    makeContext: (identity, from, id, again) =>
+      new RequestContext(api.tenancy, identity, 'socket', from, id, makeLogger('silent'), again),
     limits: { recheckMs: 50 },
   });
   const http = createServer().listen(0, '127.0.0.1');

@@ -17,6 +17,7 @@ import {
   type GraphQLSchema,
 } from 'graphql';
 import { WebSocketServer, type WebSocket } from 'ws';
+import { streamPath } from '@bulkhead/protocol';
 import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import { formatError } from './errors.ts';
@@ -48,7 +49,12 @@ export interface SocketOptions {
   identify: (authorization: string | undefined) => Promise<Identity>;
   /** Calls `look` when a user may do less than before; answers how to stop. */
   watchAccess?: (userId: string, look: () => void) => () => void;
-  makeContext: (identity: Identity, address: string, requestId: string) => RequestContext;
+  makeContext: (
+    identity: Identity,
+    address: string,
+    requestId: string,
+    identify: () => Promise<Identity>,
+  ) => RequestContext;
   /** For tests. */
   limits?: Partial<typeof socketLimits>;
 }
@@ -58,6 +64,8 @@ interface Extra {
   readonly socket: WebSocket;
   readonly address: string;
   identity: Identity;
+  /** Looks at its credential again. */
+  identify: () => Promise<Identity>;
   /** Operations in the work; the client's `complete` does not lower it before the work has ended. */
   running: number;
   readonly timers: Set<NodeJS.Timeout>;
@@ -117,8 +125,10 @@ export class GraphqlSockets {
   }
 
   readonly #upgrade = (request: IncomingMessage, stream: Duplex, head: Buffer): void => {
-    stream.on('error', () => stream.destroy());
     const path = (request.url ?? '').split('?')[0];
+    // Those of streams, on the same server.
+    if (path === streamPath) return;
+    stream.on('error', () => stream.destroy());
     if (path !== this.#options.path) {
       stream.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n');
       return;
@@ -138,6 +148,7 @@ export class GraphqlSockets {
       socket,
       address,
       identity: { kind: 'anonymous' },
+      identify: () => this.#options.identify(undefined),
       running: 0,
       timers: new Set(),
       stopWatching: () => undefined,
@@ -194,7 +205,8 @@ export class GraphqlSockets {
     const given =
       context.connectionParams?.['authorization'] ?? context.connectionParams?.['Authorization'];
     const authorization = typeof given === 'string' ? given : undefined;
-    await this.#identify(extra, authorization);
+    extra.identify = () => this.#options.identify(authorization);
+    await this.#identify(extra);
     if (extra.identity.kind !== 'caller') return;
 
     const { expiresAt } = extra.identity;
@@ -203,7 +215,7 @@ export class GraphqlSockets {
       extra.timers.add(setTimeout(() => endSocket(extra, 'The session has ended'), left));
     }
     const recheck = () =>
-      this.#identify(extra, authorization).catch((error: unknown) =>
+      this.#identify(extra).catch((error: unknown) =>
         // The database is away: the socket lives on, the next look decides.
         this.#options.log.warn({ err: error }, 'a credential could not be looked at again'),
       );
@@ -216,8 +228,8 @@ export class GraphqlSockets {
     if (extra.socket.readyState === extra.socket.CLOSED) extra.stopWatching();
   }
 
-  async #identify(extra: Extra, authorization: string | undefined): Promise<void> {
-    const identity = await this.#options.identify(authorization);
+  async #identify(extra: Extra): Promise<void> {
+    const identity = await extra.identify();
     if (identity.kind === 'refused' && identity.error.code === 'UNAUTHENTICATED') {
       endSocket(extra, identity.error.message);
     }
@@ -233,7 +245,12 @@ export class GraphqlSockets {
       const message = `At most ${this.#limits.operations} operations may run on one socket; end one first`;
       return [new GraphQLError(message, { extensions: { code: 'UNAVAILABLE' } })];
     }
-    const request = this.#options.makeContext(extra.identity, extra.address, randomUUID());
+    const request = this.#options.makeContext(
+      extra.identity,
+      extra.address,
+      randomUUID(),
+      extra.identify,
+    );
     const prepared = prepareOperation(this.#options.schema, payload, request);
     if (!Array.isArray(prepared)) running.set(request, extra);
     return prepared;

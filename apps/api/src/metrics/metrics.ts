@@ -35,6 +35,13 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  readonly streams = new Gauge({
+    name: 'bulkhead_api_streams',
+    help: 'Open streams between clients and containers',
+    labelNames: ['kind'] as const,
+    registers: [this.registry],
+  });
+
   readonly subscriptions = new Gauge({
     name: 'bulkhead_api_subscriptions',
     help: 'Running subscriptions',

@@ -56,6 +56,7 @@ export async function startTestApi(changes: Partial<Settings> = {}): Promise<Tes
     metricsPublic: false,
     maxTenantsPerUser: 3,
     signUpOpen: true,
+    streams: null,
     controllers: false,
     logLevel: process.env['TEST_LOG_LEVEL'] ?? 'silent',
     logsMaxBytes: 67_108_864,

@@ -98,6 +98,9 @@ export const instanceUsage = z.object({
 });
 export type InstanceUsage = z.infer<typeof instanceUsage>;
 
+/** What every replica of the API is called in its certificate, wherever it is dialled. */
+export const apiServerName = 'api.bulkhead.internal';
+
 /** Path of the API's WebSocket for streams, on the API's own port, and its subprotocol. */
 export const streamPath = '/streams';
 export const streamProtocol = 'bulkhead-stream-v1';

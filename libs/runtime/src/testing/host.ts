@@ -49,6 +49,7 @@ export const containerSpec = (
   resources: { ...defaultResources, memoryMiB: 64 },
   tenantLimits: defaultTenantLimits,
   readOnlyRoot: false,
+  idle: false,
   ...rest,
 });
 

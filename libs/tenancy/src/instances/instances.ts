@@ -1,8 +1,10 @@
 import { conflict, notFound, type InstanceExit } from '@bulkhead/protocol';
+import { programOf } from '../audit/program.ts';
 import type { TenantContext } from '../db/context.ts';
 import { cursorKey, Keyset, type Page, type PageArgs } from '../db/page.ts';
 import { asPlatform } from '../db/scope.ts';
 import type { InstanceDesired, InstanceState } from '../generated/enums.ts';
+import type { Permission } from '../roles/permissions.ts';
 
 export interface InstanceView {
   readonly id: string;
@@ -60,6 +62,19 @@ export interface InstancePlace {
   readonly state: InstanceState;
   readonly oneOff: boolean;
 }
+
+export interface TaskPlace {
+  readonly nodeId: string | null;
+  readonly state: InstanceState;
+  readonly desired: InstanceDesired;
+  readonly message: string | null;
+  /** Of its end, when it has one. */
+  readonly exitCode: number | null;
+}
+
+const isCommand = (
+  what: { readonly command: readonly string[] } | Readonly<Record<string, string | number>>,
+): what is { readonly command: readonly string[] } => Array.isArray(what['command']);
 
 /** A process of it is there to speak to. */
 const runningStates = ['running', 'ready', 'unready'] as const satisfies readonly InstanceState[];
@@ -163,6 +178,52 @@ export class Instances {
       throw notFound(`a running instance of ${process == null ? 'the app' : `process ${process}`}`);
     }
     return { ...row, nodeId: row.nodeId };
+  }
+
+  /**
+   * As `locate`, for a stream that is about to be opened: writes it into the audit log. `what` says
+   * what for; of a command only the program's name is kept.
+   */
+  async open(
+    app: string,
+    which: { readonly instance?: string | null; readonly process?: string | null },
+    permission: Permission,
+    what: { readonly command: readonly string[] } | Readonly<Record<string, string | number>>,
+  ): Promise<InstancePlace & { readonly appId: string }> {
+    const { db, tenant, audit } = this.#context;
+    this.#context.require(permission);
+    const found = await db.app.findFirst({
+      where: { tenantId: tenant.id, name: app },
+      select: { id: true, name: true },
+    });
+    if (!found) throw notFound(`app ${app}`);
+    const place = await this.locate(found.id, which);
+    const detail = isCommand(what) ? programOf(what.command) : what;
+    await audit.write(permission, `${found.name}/${place.id}`, detail);
+    return { ...place, appId: found.id };
+  }
+
+  /** Those that a stream can go to now, tasks too. */
+  async running(appId: string): Promise<InstancePlace[]> {
+    const { db, tenant } = this.#context;
+    const rows = await db.instance.findMany({
+      where: { appId, tenantId: tenant.id, goneAt: null, state: { in: [...runningStates] } },
+      select: { id: true, nodeId: true, process: true, state: true, oneOff: true },
+      orderBy: [{ process: 'asc' }, { createdAt: 'asc' }, { id: 'asc' }],
+    });
+    return rows.flatMap(({ nodeId, ...row }) => (nodeId === null ? [] : { ...row, nodeId }));
+  }
+
+  /** How far a one-off task is; NOT_FOUND for what is none of this app. */
+  async placeOfTask(appId: string, id: string): Promise<TaskPlace> {
+    const { db, tenant } = this.#context;
+    const row = await db.instance.findFirst({
+      where: { id, appId, tenantId: tenant.id, oneOff: true },
+      select: { nodeId: true, state: true, desired: true, message: true, lastExit: true },
+    });
+    if (!row) throw notFound(`task ${id}`);
+    const { lastExit, ...place } = row;
+    return { ...place, exitCode: (lastExit as InstanceExit | null)?.exitCode ?? null };
   }
 
   /** Hosts are no tenant's business: only an operator who is a member sees where things run. */

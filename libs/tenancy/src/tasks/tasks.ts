@@ -134,6 +134,19 @@ export class Tasks {
     return new Instances(this.#context).get(app.id, task.id);
   }
 
+  /** Somebody wants to be at its standard streams. NOT_FOUND for what is no task of this app. */
+  async attach(input: { app: string; instance: string }): Promise<InstanceView> {
+    const { db, tenant, audit } = this.#context;
+    this.#context.require('task.run');
+    const task = await db.instance.findFirst({
+      where: { id: input.instance, tenantId: tenant.id, oneOff: true, app: { name: input.app } },
+      select: { id: true, appId: true },
+    });
+    if (!task) throw notFound(`task ${input.instance}`);
+    await audit.write('task.attach', `${input.app}/${task.id}`);
+    return new Instances(this.#context).get(task.appId, task.id);
+  }
+
   async #release(
     app: { id: string; name: string; currentReleaseId: string | null },
     version: number | null,

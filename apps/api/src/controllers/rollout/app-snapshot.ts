@@ -59,6 +59,7 @@ const task = z.object({
   nodeId: z.string().nullable(),
   desired: z.enum(['running', 'draining', 'gone']),
   state: z.enum(instanceStates),
+  stateAt: z.number(),
   deadlineAt: z.number(),
 });
 export type TaskSnapshot = z.infer<typeof task>;

@@ -8,6 +8,7 @@ const task: TaskSnapshot = {
   nodeId: 'n0',
   desired: 'running',
   state: 'running',
+  stateAt: 990_000,
   deadlineAt: 2_000_000,
 };
 const plan = (app: Partial<AppSnapshot>, change: Partial<TaskSnapshot> = {}) =>
@@ -20,6 +21,7 @@ describe('a one-off task', () => {
     ['runs on', {}, {}, []],
     ['waits for a node', {}, { nodeId: null, state: 'pending' }, []],
     ['that has ended is removed', {}, { state: 'ended' }, ['remove']],
+    ['that has just ended stays a little', { now: 999_999 }, { state: 'ended' }, []],
     ['that cannot start is removed', {}, { state: 'failed' }, ['remove']],
     ['is removed past its deadline', { now: 2_000_000 }, {}, ['remove']],
     ['that waits past its deadline is forgotten', { now: 2e6 }, { nodeId: null }, ['forget']],

@@ -6,6 +6,9 @@ export interface TaskStep {
   readonly why: string;
 }
 
+/** A task that has ended stays so long, so that whoever comes late to it still gets its output. Milliseconds. */
+export const keptMs = 10_000;
+
 /**
  * Which one-off tasks are over. A task that has ended is removed, with its exit kept in its row; it
  * is never started again, wherever its node went.
@@ -23,7 +26,7 @@ export function planTasks(app: AppSnapshot): TaskStep[] {
 
 function over(app: AppSnapshot, task: TaskSnapshot): string | null {
   if (task.desired === 'gone') return 'somebody stopped it';
-  if (task.state === 'ended') return 'it has ended';
+  if (task.state === 'ended' && app.now - task.stateAt >= keptMs) return 'it has ended';
   if (task.state === 'failed') return 'it cannot start';
   if (app.state === 'stopped') return 'the app is stopped';
   if (app.state === 'deleting') return 'the app is being destroyed';

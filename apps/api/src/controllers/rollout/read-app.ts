@@ -52,6 +52,7 @@ export async function readApp(tx: PlatformTx, appId: string): Promise<StoredApp 
       'tasks', (
         SELECT coalesce(json_agg(json_build_object('id', i."id", 'nodeId', i."nodeId",
           'desired', i."desired", 'state', i."state",
+          'stateAt', floor(extract(epoch FROM i."stateAt") * 1000),
           'deadlineAt', floor(extract(epoch FROM i."deadlineAt") * 1000)
         ) ORDER BY i."createdAt", i."id"), '[]')
         FROM "Instance" i WHERE i."appId" = a."id" AND i."goneAt" IS NULL AND i."oneOff"),
