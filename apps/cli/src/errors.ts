@@ -31,7 +31,9 @@ export const exitCodeHelp = `Exit codes:
   7    quota exceeded
   8    the server refused the input
   9    the server cannot be reached, answers oddly, or took too long
-  130  interrupted`;
+  130  interrupted
+  exec, run and tasks attach end with the command's own exit code; an error of
+  ours is told on stderr.`;
 
 /** A failure that the person at the terminal can act on: what is wrong, and what to do next. */
 export class CliError extends Error {
@@ -61,6 +63,17 @@ export const usageError = (message: string, hint?: string) =>
 export class Interrupted extends CliError {
   constructor(message = 'interrupted', hint?: string) {
     super('INTERRUPTED', message, hint === undefined ? {} : { hint });
+  }
+}
+
+/** Not an error: the program ends with the exit code of the command that it ran far away. */
+export class CommandExit extends Error {
+  override readonly name = 'CommandExit';
+  readonly exitCode: number;
+
+  constructor(exitCode: number) {
+    super(`the command ended with ${String(exitCode)}`);
+    this.exitCode = exitCode;
   }
 }
 

@@ -1,5 +1,5 @@
 import { CommanderError } from 'commander';
-import { CliError, exitCodes, Interrupted } from './errors.ts';
+import { CliError, CommandExit, exitCodes, Interrupted } from './errors.ts';
 import { Output, toJson } from './output/output.ts';
 import { plainText } from './output/text.ts';
 import { createProgram } from './program.ts';
@@ -16,6 +16,7 @@ async function run(argv: readonly string[], io: Io): Promise<number> {
     await program.parseAsync(argv, { from: 'user' });
     return exitCodes.OK;
   } catch (error) {
+    if (error instanceof CommandExit) return error.exitCode;
     if (error instanceof CommanderError) {
       // Help and version "fail" with 0; help shown because a command is missing fails with 1.
       if (error.exitCode === 0) return exitCodes.OK;
@@ -56,10 +57,10 @@ function report(problem: CliError, io: Io, json: boolean): void {
 }
 
 const interrupt = new AbortController();
-const onSignal = () => {
+const onSignal = (name: NodeJS.Signals) => {
   // The second Ctrl-C does not ask.
   if (interrupt.signal.aborted) process.exit(exitCodes.INTERRUPTED);
-  interrupt.abort();
+  interrupt.abort(name);
 };
 process.on('SIGINT', onSignal);
 process.on('SIGTERM', onSignal);

@@ -16,7 +16,7 @@ export interface Io {
   readonly streams: Streams;
   readonly env: NodeJS.ProcessEnv;
   readonly cwd: string;
-  /** Aborted by Ctrl-C and SIGTERM. */
+  /** Aborted by Ctrl-C and SIGTERM; the reason is the signal's name. */
   readonly signal: AbortSignal;
 }
 
@@ -58,6 +58,13 @@ export class Session {
   /** A client for everything else. */
   client(): GraphqlClient {
     return this.clientFor(this.connection.server, this.#token());
+  }
+
+  /** A client for what is to be tidied up after Ctrl-C. */
+  unsignalledClient(): GraphqlClient {
+    const { server } = this.connection;
+    const signal = new AbortController().signal;
+    return new GraphqlClient({ server, token: this.#token(), signal, raw: this.out.json });
   }
 
   #token(): string {

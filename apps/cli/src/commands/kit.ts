@@ -46,6 +46,13 @@ export function appOptions(command: Command): Command {
   );
 }
 
+/** As `appOptions`, for commands whose -t is a terminal. */
+export function remoteAppOptions(command: Command): Command {
+  return command
+    .option('-a, --app <name>', 'app; else BULKHEAD_APP, ./bulkhead.json')
+    .option('--tenant <name>', 'tenant; else BULKHEAD_TENANT, ./bulkhead.json, the context');
+}
+
 export function waitOptions(command: Command): Command {
   return command
     .option('-d, --detach', 'do not wait for the deployment to finish')

@@ -33,7 +33,7 @@ const releaseSummary = `id version image digest description createdAt createdBy 
 const release = `${releaseSummary} configNames processes { ${process} }`;
 const deploymentBase = `id kind status createdAt finishedAt createdBy from { version }`;
 const deploymentSummary = `${deploymentBase} to { version } failure { code message }`;
-const instance = `id process release state desired paused message restarts node createdAt readyAt goneAt
+const instance = `id process oneOff release state desired paused message restarts node createdAt readyAt goneAt
   lastExit { reason exitCode signal message lastLines at }`;
 const deployment = `${deploymentBase} deadlineAt
   app { name url state processes { name count ready } }
@@ -313,6 +313,84 @@ export const logPage = operation<
 export const followLogs = operation<{ logs: T.LogLine }, WhichLogs & { after: string }>(
   `subscription FollowLogs(${whichLogs}, $after: String) {
     logs(${logArguments}, after: $after) { ${logLine} } }`,
+);
+
+const ticket = `ticket url instance expiresAt`;
+type TerminalInput = { term: string; columns: number; rows: number } | null;
+/** An instance by its id, else one of the process. */
+type Where = App & { instance: string | null; process: string | null };
+
+export const exec = operation<
+  { exec: T.StreamTicket },
+  { input: Where & { command: string[]; stdin: boolean; terminal: TerminalInput } }
+>(`mutation Exec($input: ExecInput!) { exec(input: $input) { ${ticket} } }`);
+
+export const runTask = operation<
+  { runTask: T.TaskRun },
+  {
+    input: App & {
+      command: string[];
+      process: string | null;
+      release: number | null;
+      cpuMillis: number | null;
+      memoryMiB: number | null;
+      terminal: TerminalInput;
+      stdin: boolean;
+      timeoutSeconds: number | null;
+      detach: boolean;
+    };
+  }
+>(
+  `mutation RunTask($input: RunTaskInput!) { runTask(input: $input) { instance { ${instance} } stream { ${ticket} } } }`,
+);
+
+type Opened<Name extends string> = Record<Name, T.StreamTicket>;
+
+export const attachTask = operation<
+  Opened<'attachTask'>,
+  { input: App & { instance: string; terminal: TerminalInput } }
+>(`mutation AttachTask($input: AttachTaskInput!) { attachTask(input: $input) { ${ticket} } }`);
+
+export const stopTask = operation<{ stopTask: T.Instance }, { input: App & { instance: string } }>(
+  `mutation StopTask($input: TaskInput!) { stopTask(input: $input) { ${instance} } }`,
+);
+
+export const copyFromInstance = operation<
+  Opened<'copyFromInstance'>,
+  { input: Where & { path: string } }
+>(
+  `mutation CopyFromInstance($input: CopyInput!) { copyFromInstance(input: $input) { ${ticket} } }`,
+);
+
+export const copyToInstance = operation<
+  Opened<'copyToInstance'>,
+  { input: Where & { path: string } }
+>(`mutation CopyToInstance($input: CopyInput!) { copyToInstance(input: $input) { ${ticket} } }`);
+
+export const forwardPort = operation<Opened<'forwardPort'>, { input: Where & { port: number } }>(
+  `mutation ForwardPort($input: ForwardPortInput!) { forwardPort(input: $input) { ${ticket} } }`,
+);
+
+export const instanceChanges = operation<
+  { instanceChanges: { changes: T.FileChange[]; truncated: boolean } },
+  App & { instance: string }
+>(
+  `query InstanceChanges($tenant: String!, $app: String!, $instance: ID!) {
+    instanceChanges(tenant: $tenant, app: $app, instance: $instance) { truncated changes { change kind path } } }`,
+);
+
+const usageFields = `instance process at cpuMillis cpuCapMillis throttled memoryBytes memoryLimitBytes pids pidsLimit
+    readBytesPerSecond writtenBytesPerSecond receivedBytesPerSecond sentBytesPerSecond diskBytes diskLimitBytes`;
+
+export const usage = operation<{ usage: T.InstanceUsage[] }, App>(
+  `query Usage($tenant: String!, $app: String!) { usage(tenant: $tenant, app: $app) { ${usageFields} } }`,
+);
+export const followUsage = operation<
+  { usage: T.InstanceUsage[] },
+  App & { intervalSeconds: number }
+>(
+  `subscription FollowUsage($tenant: String!, $app: String!, $intervalSeconds: Float!) {
+    usage(tenant: $tenant, app: $app, intervalSeconds: $intervalSeconds) { ${usageFields} } }`,
 );
 
 export const nodes = operation<{ nodes: T.Page<T.Node> }, Paged<unknown>>(

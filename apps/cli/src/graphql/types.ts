@@ -179,6 +179,7 @@ export type InstanceState =
 export interface Instance {
   id: string;
   process: string;
+  oneOff: boolean;
   release: number;
   state: InstanceState;
   desired: 'RUNNING' | 'DRAINING' | 'GONE';
@@ -306,4 +307,43 @@ export interface ProcessInput {
   pids?: number | null;
   graceSeconds?: number | null;
   healthCheck?: HealthCheckInput | null;
+}
+
+/** Opens one stream; as secret as a password, for half a minute. */
+export interface StreamTicket {
+  ticket: string;
+  url: string | null;
+  instance: string;
+  expiresAt: string;
+}
+
+export interface TaskRun {
+  instance: Instance;
+  stream: StreamTicket | null;
+}
+
+export interface FileChange {
+  change: 'ADDED' | 'CHANGED' | 'DELETED';
+  kind: 'FILE' | 'DIRECTORY' | 'SYMLINK' | 'OTHER';
+  path: string;
+}
+
+/** What an instance uses; rates are null in the first reading, disk where nothing is counted. */
+export interface InstanceUsage {
+  instance: string;
+  process: string;
+  at: string;
+  cpuMillis: number | null;
+  cpuCapMillis: number;
+  throttled: number | null;
+  memoryBytes: number;
+  memoryLimitBytes: number;
+  pids: number;
+  pidsLimit: number;
+  readBytesPerSecond: number | null;
+  writtenBytesPerSecond: number | null;
+  receivedBytesPerSecond: number | null;
+  sentBytesPerSecond: number | null;
+  diskBytes: number | null;
+  diskLimitBytes: number | null;
 }

@@ -12,6 +12,7 @@ function instance(change: Partial<Instance> = {}): Instance {
   return {
     id: 'i00000000000a',
     process: 'web',
+    oneOff: false,
     release: 2,
     state: 'PULLING',
     desired: 'RUNNING',

@@ -116,6 +116,7 @@ export class FakeApp {
     const rest = {
       paused: false,
       process: 'web',
+      oneOff: false,
       release: 1,
       message: null,
       restarts: 0,
@@ -318,6 +319,7 @@ export class FakeDeployment {
     return {
       id: newId('i'),
       process,
+      oneOff: false,
       release: this.to?.version ?? 0,
       state: 'PENDING',
       desired: 'RUNNING',

@@ -3,6 +3,7 @@ import { GraphQLError } from 'graphql';
 import type { ErrorCode } from '@bulkhead/protocol';
 import type { DeploymentKind, Instance, Role } from '../graphql/types.ts';
 import { FakeApp, FakeDeployment, type FakeProcess } from './fake-app.ts';
+import { FakeRemote, type RunInput } from './fake-remote.ts';
 
 // The API of the tests: the real schema, resolved by plain objects in memory (graphql-js calls
 // methods with the field's arguments). It knows just enough to answer every operation of the
@@ -157,6 +158,7 @@ export class FakePlatform {
   readonly sessions = new Map<string, FakeUser>();
   readonly deploymentMap = new Map<string, FakeDeployment>();
   readonly changed = new EventEmitter().setMaxListeners(100);
+  readonly remote = new FakeRemote();
   /** Lines on a page of logs when the asker does not say. */
   logPageLines = 1000;
 
@@ -558,6 +560,37 @@ export class FakePlatform {
     }
   }
 
+  #changed<Input extends Place, Answer>(work: (app: FakeApp, input: Input) => Answer) {
+    return ({ input }: { input: Input }, context: Context): Answer =>
+      work(this.#app(input.tenant, input.app, context, true), input);
+  }
+  exec = this.#changed((app, input: RunInput) => this.remote.exec(app, input));
+  runTask = this.#changed((app, input: RunInput) => this.remote.runTask(app, input));
+  attachTask = this.#changed((app, input: Place) => this.remote.attachTask(app, input));
+  stopTask = this.#changed((app, input: Place) => this.remote.stopTask(app, input));
+  copyFromInstance = this.#changed((app, input: Place & { path: string }) =>
+    this.remote.copy(app, 'copy-out', input),
+  );
+  copyToInstance = this.#changed((app, input: Place & { path: string }) =>
+    this.remote.copy(app, 'copy-in', input),
+  );
+  forwardPort = this.#changed((app, input: Place & { port: number }) =>
+    this.remote.forwardPort(app, input),
+  );
+  instanceChanges = (args: Place, context: Context) =>
+    this.remote.instanceChanges(this.#app(args.tenant, args.app, context), args);
+  /** One root field for the query and the subscription of that name; graphql-js tells us which. */
+  usage(args: Place, context: Context, info: { operation: { operation: string } }) {
+    const app = this.#app(args.tenant, args.app, context);
+    return info.operation.operation === 'query' ? this.remote.usage(app) : this.#followUsage(app);
+  }
+  async *#followUsage(app: FakeApp) {
+    for (;;) {
+      yield { usage: this.remote.usage(app) };
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
   logPage(
     args: FakeLogArguments & { first?: number | null; last?: number | null; after?: string | null },
     context: Context,
@@ -592,6 +625,12 @@ export class FakePlatform {
       for (; sent < lines.length; sent += 1) yield { logs: lines[sent] };
     } while (!(await live.next()).done);
   }
+}
+
+interface Place {
+  readonly tenant: string;
+  readonly app: string;
+  readonly instance?: string | null;
 }
 
 interface FakeLogArguments {

@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { graphql, parse, validate, type GraphQLSchema } from 'graphql';
 import { useServer } from 'graphql-ws/use/ws';
 import { WebSocketServer } from 'ws';
+import { streamPath, streamProtocol } from '@bulkhead/protocol';
 import { FakePlatform, type Context } from './fake-platform.ts';
 import { loadSchema } from './schema.ts';
 
@@ -19,6 +20,10 @@ export class FakeServer {
   readonly #schema: GraphQLSchema = loadSchema();
   readonly #http: Server;
   readonly #ws = new WebSocketServer({ noServer: true });
+  readonly #streams = new WebSocketServer({
+    noServer: true,
+    handleProtocols: (offered) => offered.has(streamProtocol) && streamProtocol,
+  });
 
   constructor() {
     this.#http = createServer((request, response) => void this.#handle(request, response));
@@ -38,6 +43,12 @@ export class FakeServer {
       this.#ws,
     );
     this.#http.on('upgrade', (request, socket, head) => {
+      if (this.sockets && request.url === streamPath) {
+        this.#streams.handleUpgrade(request, socket, head, (client) =>
+          this.platform.remote.streams.accept(client),
+        );
+        return;
+      }
       if (!this.sockets || this.answer !== null || request.url !== '/graphql') {
         socket.end('HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n');
         return;
@@ -60,7 +71,7 @@ export class FakeServer {
 
   /** Cuts every open socket, as a restart would. */
   dropSockets(): void {
-    for (const client of this.#ws.clients) client.terminate();
+    for (const client of [...this.#ws.clients, ...this.#streams.clients]) client.terminate();
   }
 
   async stop(): Promise<void> {
