@@ -163,7 +163,7 @@ export class Stream {
     if (code === 1000 || code === 1005 || code === 1006)
       return new StreamLost(this.#server, reason);
     const why = reason === '' ? `close code ${String(code)}` : reason;
-    if (code === 1001 || code >= 1011) return new StreamLost(this.#server, why);
+    if (code === 1001 || (code >= 1011 && code < 3000)) return new StreamLost(this.#server, why);
     const ended = `the server ended the stream: ${why}`;
     if (code === 4401)
       return new CliError('UNAUTHENTICATED', ended, {
@@ -196,7 +196,7 @@ export class Stream {
       case channels.errorData:
         return this.#receiver.errorData?.(bytes);
       case channels.control:
-        return this.#control(serverControl.parse(JSON.parse(bytes.toString())));
+        return this.#control(controlOf(bytes));
       default:
         // Of a later protocol; what we know goes on.
         return;
@@ -218,6 +218,16 @@ export class Stream {
         this.#outcome ??= new CliError(name, plainText(control.message), { code: control.code });
       }
     }
+  }
+}
+
+function controlOf(bytes: Buffer): ServerControl {
+  try {
+    return serverControl.parse(JSON.parse(bytes.toString()));
+  } catch {
+    throw new CliError('UNAVAILABLE', 'the server says what this command does not understand', {
+      hint: 'They are probably of different versions; see `bulkhead version`.',
+    });
   }
 }
 
