@@ -82,6 +82,12 @@ function family(command: Command): Command[] {
   return [command, ...below.filter((one) => one.name() !== 'help').flatMap(family)];
 }
 
+/** `-it` is `-i` and `-t`. */
+function optionsIn(word: string): string[] {
+  if (/^-[a-z]+$/.test(word)) return [...word.slice(1)].map((letter) => `-${letter}`);
+  return word.startsWith('--') ? [word] : [];
+}
+
 /** Commands and options of an example (`  $ bulkhead ...`) that do not exist. */
 function unknownWords(program: Command, example: string): string[] {
   const [, name, ...words] = split(example);
@@ -89,14 +95,14 @@ function unknownWords(program: Command, example: string): string[] {
   let command = program;
   const path = [program];
   for (const word of words) {
-    if (['|', '<', '>', '>>'].includes(word)) break;
+    // Another program's words follow.
+    if (['|', '<', '>', '>>', '--'].includes(word)) break;
     const sub = command.commands.find((one) => one.name() === word);
     if (sub !== undefined) path.push((command = sub));
     else if (command === program) unknown.push(word);
     else if (
-      /^--?[a-z]/.test(word) &&
-      !path.some((one) =>
-        one.options.some((option) => option.short === word || option.long === word),
+      !optionsIn(word).every((name) =>
+        path.some((one) => one.options.some(({ short, long }) => short === name || long === name)),
       )
     )
       unknown.push(word);

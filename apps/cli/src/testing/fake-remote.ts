@@ -1,5 +1,5 @@
 import type { FileChange, Instance, InstanceUsage, TaskRun } from '../graphql/types.ts';
-import { FakeApp } from './fake-app.ts';
+import type { FakeApp } from './fake-app.ts';
 import { newId, refuse } from './fake-platform.ts';
 import { FakeStreams } from './fake-streams.ts';
 
