@@ -4,6 +4,7 @@ import { containerCgroup, tenantCgroup } from './host.ts';
 import type { Host } from './host.ts';
 import { limitNetwork } from './network.ts';
 import type { ContainerRecord } from './state.ts';
+import { step } from './steps.ts';
 
 /** Makes the tenant's cgroup, if need be, and sets its share of the CPU; `containers` are all on the host. Synchronous. */
 export function limitTenant(
@@ -29,7 +30,9 @@ export function limitContainer(host: Host, record: ContainerRecord, resources: R
 
 /** Changes what a running container may take. Synchronous. */
 export function relimitContainer(host: Host, record: ContainerRecord, resources: Resources): void {
+  step('relimit-container');
   limitContainer(host, record, resources);
+  step('relimit-network');
   if (record.process)
     limitNetwork(record.process.pid, record.slot, host.addresses, resources.networkBytesPerSecond);
 }

@@ -17,6 +17,7 @@ import * as btrfs from './btrfs.ts';
 import { findProgram, run } from './exec.ts';
 import { attachLoop, findLoop, growLoop } from './loop.ts';
 import type { Loop } from './loop.ts';
+import { step } from './steps.ts';
 import { mount, MS_NOATIME, MS_NODEV, MS_NOSUID, SyscallError, umount } from './syscalls.ts';
 
 /**
@@ -95,9 +96,12 @@ export async function openLayers(options: LayersOptions): Promise<WritableLayers
     return new PlainLayers(dir);
   }
   await makePool(file, poolMiB);
+  step('attach-loop');
   const made = attachLoop(file);
   try {
+    step('mount-pool');
     mountPool(made.device, dir);
+    step('enable-quotas');
     btrfs.onDirectory(dir, btrfs.enableQuotas);
   } catch (error) {
     if (isMounted(dir)) umount(dir);
@@ -149,9 +153,11 @@ async function whatIsMissing(dir: string): Promise<string | null> {
  */
 async function makePool(file: string, poolMiB: number | undefined): Promise<void> {
   if (poolMiB === undefined ? !existsSync(file) : !existsSync(file) || sizeMiB(file) !== poolMiB) {
+    step('allocate-pool');
     rmSync(file, { force: true });
     await allocatePool(file, poolMiB ?? defaultSizeMiB(dirname(file)));
   }
+  step('format-pool');
   await run('mkfs.btrfs', ['-q', '-f', '-K', '-m', 'single', '-d', 'single', file]);
 }
 
@@ -226,7 +232,9 @@ class BtrfsLayers implements WritableLayers {
   make(id: string, bytes: number, owner: number): void {
     btrfs.onDirectory(this.#dir, (fd) => btrfs.createSubvolume(fd, id));
     const layer = `${this.#dir}/${id}`;
+    step('limit-layer');
     btrfs.onDirectory(layer, (fd) => btrfs.limitSubvolume(fd, bytes));
+    step('own-layer');
     chmodSync(layer, 0o700);
     makeUpperAndWork(layer, owner);
   }

@@ -6,6 +6,7 @@ import type { Host } from './host.ts';
 import { removeInterface } from './network.ts';
 import { isAlive, killSupervisors, signal } from './processes.ts';
 import type { ContainerRecord } from './state.ts';
+import { step } from './steps.ts';
 
 /**
  * Ends what lives of a container, however far it was made: conmon, processes, crun's state, cgroup,
@@ -15,19 +16,25 @@ export async function dismantle(host: Host, record: ContainerRecord): Promise<vo
   const cgroup = containerCgroup(host, record);
   // Half-made: its conmon and crun are in no record and no cgroup of the container yet.
   if (record.phase === 'making') await killSupervisors(host.store.paths(record.id).dir);
+  step('kill');
   await host.cgroups.kill(cgroup);
+  step('remove-crun-state');
   // Nothing lives and its cgroup is ours to remove: of crun's own delete only the files are left to do.
   rmSync(`${host.dirs.crun}/${record.id}`, { recursive: true, force: true });
   await host.cgroups.kill(cgroup);
   if (record.process) await untilEnded(record.process);
+  step('await-conmon');
   if (record.conmon) {
     // It ends by itself with the container; one that has nothing to wait for any more is not waited for.
     await untilEnded(record.conmon, 1000).catch(
       () => record.conmon && signal(record.conmon, constants.signals.SIGKILL),
     );
   }
+  step('remove-interface');
   await removeInterface(host.addresses.interfaceName(record.slot));
+  step('remove-cgroup');
   await removeCgroup(host, cgroup);
+  step('remove-exit-file');
   rmSync(`${host.dirs.exits}/${record.id}`, { force: true });
   // conmon's link to the bundle.
   rmSync(`${host.dirs.sockets}/${record.id}`, { force: true });
@@ -60,18 +67,23 @@ export function removeTenantCgroup(
   others: Iterable<ContainerRecord>,
 ): void {
   for (const other of others) if (other.tenantId === tenantId && other.phase !== 'stopped') return;
+  step('remove-tenant');
   host.cgroups.remove(tenantCgroup(host, tenantId));
 }
 
 /** Removes what belonged to one run: the writable layer and the bundle with its environment. */
 export async function clearRun(host: Host, id: string): Promise<void> {
+  step('clear-layer');
   await host.layers().remove(id);
+  step('clear-bundle');
   await host.store.deleteBundle(id);
 }
 
 /** Removes every file of a container. */
 export async function deleteContainer(host: Host, id: string): Promise<void> {
+  step('delete-layer');
   await host.layers().remove(id);
+  step('delete-files');
   await host.store.delete(id);
 }
 
@@ -80,6 +92,7 @@ export async function readExit(
   host: Host,
   record: ContainerRecord,
 ): Promise<NonNullable<ContainerRecord['exit']>> {
+  step('read-exit');
   const file = `${host.dirs.exits}/${record.id}`;
   const deadline = Date.now() + 5000;
   while (!existsSync(file) && record.conmon && isAlive(record.conmon) && Date.now() < deadline)

@@ -16,6 +16,7 @@ import { containerCgroup } from './host.ts';
 import type { Host } from './host.ts';
 import { isAlive, killSupervisors } from './processes.ts';
 import type { ContainerRecord } from './state.ts';
+import { step } from './steps.ts';
 import { makeFifo } from './syscalls.ts';
 
 /**
@@ -89,11 +90,14 @@ export async function enter(
   await host.cgroups.kill(cgroup);
   // Together with `ensure`, so that no cgroup is made again that was just removed: this one is kept by its process.
   if (!record.process || !isAlive(record.process)) return null;
+  step('ensure-entry');
   host.cgroups.ensure(cgroup);
   const dir = `${entriesDir(host)}/${record.id}-${options.name}`;
   rmSync(dir, { recursive: true, force: true });
+  step('make-entry');
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const tidy = async (): Promise<void> => {
+    step('tidy-entry');
     await host.cgroups.kill(cgroup);
     host.cgroups.remove(cgroup);
     rmSync(dir, { recursive: true, force: true });
@@ -130,6 +134,7 @@ function launch(host: Host, id: string, { dir, cgroup, ...of }: Launch): Entry {
     of.consoleSocket ? [`--console-socket=${of.consoleSocket(dir)}`] : [],
     [id],
   ].flat();
+  step('spawn-entry');
   const child = spawn(host.crun, args, {
     stdio: [of.stdin, 'pipe', 'pipe'],
     env: cleanEnv(),
@@ -165,7 +170,9 @@ async function letGo(
   // Before those of the platform when memory is short, as the container's own; crun exec leaves it as it finds it.
   const { oomScoreAdj = 0 } = JSON.parse(of.process) as { oomScoreAdj?: number };
   writeFileSync(`/proc/${of.pid}/oom_score_adj`, String(oomScoreAdj));
+  step('confine-entry');
   await host.cgroups.confine(of.cgroup, of.pid);
+  step('tell-entry');
   await writeFile(of.fifo, of.process);
 }
 

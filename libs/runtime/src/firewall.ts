@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { CommandError, run } from './exec.ts';
 import { NetlinkSocket, NETLINK_NETFILTER, NETLINK_ROUTE, NLM_F_DUMP } from './netlink.ts';
+import { step } from './steps.ts';
 
 /**
  * The walls between containers, the host and the rest: one nftables table of ours, written whole in
@@ -171,12 +172,14 @@ export class Firewall {
     if (readFileSync('/proc/sys/net/ipv4/ip_forward', 'utf8').trim() === '0')
       writeFileSync('/proc/sys/net/ipv4/ip_forward', '1');
     for (const rule of policyRules(this.#options.network)) {
+      step('set-policy-rules');
       await removeRule(rule);
       await run('ip', ['rule', 'add', ...rule]);
     }
     const rules = firewallRules(this.#options, this.resolvers);
     for (let attempt = 0; attempt < 20; attempt++) {
       const before = this.#currentGeneration();
+      step('load-rules');
       await run('nft', ['-f', '-'], { input: rules });
       const listing = await this.#list();
       // Only when the one change was ours is the listing surely that of our rules.

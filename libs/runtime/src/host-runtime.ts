@@ -51,6 +51,7 @@ import type {
 } from './runtime.ts';
 import { ContainerStore } from './state.ts';
 import type { ContainerRecord } from './state.ts';
+import { step } from './steps.ts';
 import { copyIn, copyOut, isDirectory } from './tools.ts';
 import { useOf } from './usage.ts';
 import { SlotPool } from './userns.ts';
@@ -139,12 +140,14 @@ class HostRuntime implements ContainerRuntime {
   async reconcile(): Promise<void> {
     // Later calls find starts under way, which are no crashed ones: only the walls are looked at.
     if (this.#reconciled) return this.#host.firewall.ensure();
+    step('hold-state');
     await holdStateDir(this.#options.stateDir);
     await prepareHost(this.#host, this.#options.stateDir);
     for (const record of await cleanUp(this.#host, this.#problem))
       this.#records.set(record.id, record);
     await Promise.all([...this.#records.keys()].map((id) => this.#settleIfEnded(id)));
     for (const record of this.#records.values()) this.#adoptConmon(record);
+    step('reconciled');
     // Only now is it known what is in use.
     this.#host.images.watch();
     this.#host.slots.fill();
@@ -201,6 +204,7 @@ class HostRuntime implements ContainerRuntime {
   }
 
   async #startNew(spec: ContainerSpec): Promise<ContainerRecord> {
+    step('take-slot');
     const slot = await this.#host.slots.take();
     if (!slot)
       throw new RuntimeError(
@@ -249,6 +253,7 @@ class HostRuntime implements ContainerRuntime {
       (written) => this.#records.set(spec.id, written),
       this.#records,
     );
+    step('move-conmon');
     this.#adoptConmon(record);
     void conmon.ended.then(() => this.#settleInBackground(spec.id));
     return record;
@@ -266,7 +271,9 @@ class HostRuntime implements ContainerRuntime {
       const record = this.#records.get(id);
       if (record?.phase !== 'running') return;
       // Known before it stands: a tenant's limits are reckoned with it, and a crash repeats the call.
+      step('record-limits');
       this.#keep({ ...record, resources });
+      step('limit-tenant');
       limitTenant(this.#host, record.tenantId, tenantLimits, this.#records.values());
       try {
         relimitContainer(this.#host, record, resources);
@@ -316,6 +323,7 @@ class HostRuntime implements ContainerRuntime {
   async stop(id: string, graceSeconds: number): Promise<void> {
     const record = this.#records.get(id);
     if (record?.process && record.phase === 'running' && graceSeconds > 0) {
+      step('signal');
       signal(record.process, stopSignalNumber(record.stopSignal));
       // Held still it could not act on the signal, nor end.
       await this.#setPaused(id, false);
@@ -345,7 +353,9 @@ class HostRuntime implements ContainerRuntime {
       await this.#settle(id);
       const record = this.#records.get(id);
       if (record?.phase !== 'running' || (!paused && !record.paused)) return;
+      step('record-paused');
       if (record.paused !== paused) this.#keep({ ...record, paused });
+      step('freeze');
       await this.#host.cgroups.freeze(containerCgroup(this.#host, record), paused);
     });
   }
@@ -536,6 +546,7 @@ class HostRuntime implements ContainerRuntime {
     const exit = await readExit(this.#host, record);
     await dismantle(this.#host, record);
     await clearRun(this.#host, id);
+    step('record-stopped');
     this.#keep({ ...record, phase: 'stopped', paused: false, process: null, conmon: null, exit });
     this.#removeTenantIfEmpty(record.tenantId);
     for (const ended of this.#waiters.get(id) ?? []) ended(asExit(exit));
@@ -546,10 +557,12 @@ class HostRuntime implements ContainerRuntime {
   async #discard(record: ContainerRecord): Promise<void> {
     const { id, tenantId } = record;
     if (record.phase !== 'stopped') await dismantle(this.#host, record);
+    step('record-removing');
     this.#keep({ ...record, phase: 'removing' });
     await deleteContainer(this.#host, id);
     this.#records.delete(id);
     this.#removeTenantIfEmpty(tenantId);
+    step('release-slot');
     this.#host.slots.release(record.slot);
   }
 

@@ -7,6 +7,7 @@ import { architecture, noSpace } from './pull-errors.ts';
 import { measureProgress, readManifestLayers } from './pull-progress.ts';
 import type { ManifestLayer } from './pull-progress.ts';
 import type { PullProgress } from './runtime.ts';
+import { step } from './steps.ts';
 
 const lookEveryMs = 1000;
 /** A pull ends before the file system has less than this share left: others write there too. */
@@ -29,11 +30,13 @@ export async function copyImage(
   source: ImageSource,
   options: CopyOptions,
 ): Promise<void> {
+  step('make-pull-directory');
   const tmp = storage.makeTmp();
   const stop = new AbortController();
   const ended = new AbortController();
   const watching = watch(storage, source, tmp, stop, ended.signal, options.onProgress);
   try {
+    step('copy-image');
     await storage.copy(source, tmp, {
       deadlineMs: Math.max(1, options.endAt - Date.now()),
       signal: stop.signal,
@@ -44,6 +47,7 @@ export async function copyImage(
   } finally {
     ended.abort();
     await watching;
+    step('remove-pull-directory');
     // Before anybody looks at the disk again: what it holds is no longer needed.
     await rm(tmp, { recursive: true, force: true });
   }

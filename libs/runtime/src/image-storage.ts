@@ -17,6 +17,7 @@ import { run } from './exec.ts';
 import type { RunOptions } from './exec.ts';
 import { inPrivateMounts } from './host-thread.ts';
 import { processesWith, signal } from './processes.ts';
+import { step } from './steps.ts';
 
 const hexId = z.string().regex(/^[0-9a-f]{64}$/);
 const layersFile = z.array(
@@ -218,6 +219,7 @@ export class ImageStorage {
 
   /** Removes an image under all its names, and the layers that no other needs. */
   async delete(imageId: string): Promise<void> {
+    step('delete-image');
     const tmp = `${this.#dir}/tmp`;
     await this.#skopeo([...this.#common(tmp), 'delete', this.#reference(`@${imageId}`)], tmp, {
       deadlineMs: 120_000,
@@ -230,6 +232,7 @@ export class ImageStorage {
    * before this first waits for anything.
    */
   async removeRemains(): Promise<void> {
+    step('remove-remains');
     const index = `${this.#dir}/storage/overlay-layers/layers.json`;
     const layers = this.#read('overlay-layers/layers.json', layersFile);
     const used = new Set(this.images().flatMap((image) => image.layers));

@@ -19,6 +19,7 @@ import { copyImage, roomFor } from './image-pull.ts';
 import { platform, pullError } from './pull-errors.ts';
 import { RuntimeError } from './runtime.ts';
 import type { HostUsage, PullProgress, RuntimeEvent, WaterMarks } from './runtime.ts';
+import { step } from './steps.ts';
 
 /**
  * Images of this host: pulled by digest, kept while something runs from them, and removed when the
@@ -232,6 +233,7 @@ export class Images {
     const image = this.#candidates().find(({ id }) => id === imageId);
     if (!image || image.inUse) return null;
     // From here to the removal's start nothing waits: who asks for the image now pulls it anew.
+    step('forget-image');
     for (const digest of image.digests) rmSync(this.#recordFile(digest), { force: true });
     this.#removals++;
     const removing = this.#storage.delete(imageId).finally(() => (this.#removing = null));
@@ -281,6 +283,7 @@ export class Images {
           onProgress: (progress) => this.#tell(pull, progress),
         });
         await this.#removing?.catch(() => undefined);
+        step('record-image');
         this.#record(repository, digest);
         const bytes = this.#bytesOf(digest, before);
         this.#emit({ type: 'image-pulled', seconds: (Date.now() - began) / 1000, bytes });

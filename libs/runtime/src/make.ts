@@ -26,6 +26,7 @@ import { mountRootfs, readInside } from './rootfs.ts';
 import { RuntimeError } from './runtime.ts';
 import type { ContainerSpec } from './runtime.ts';
 import type { ContainerRecord } from './state.ts';
+import { step } from './steps.ts';
 
 const createDeadlineMs = 30_000;
 /** With less than this a start that failed for no reason given failed for that. */
@@ -84,12 +85,16 @@ export async function makeContainer(
   };
   try {
     const conmon = withUmask(0o022, () => {
+      step('record-making');
       write(record);
+      step('limit-tenant');
       limitTenant(host, spec.tenantId, spec.tenantLimits, records.values());
       prepareDirectories(host, spec, slot.slot);
       return mountAndSpawn(host, spec, args, layers, slot);
     });
+    step('await-container');
     const pid = await conmon.created(createDeadlineMs);
+    step('limit-container');
     limitContainer(host, record, spec.resources);
     connectNetwork(pid, slot.slot, host.addresses, spec.resources.networkBytesPerSecond);
     const made: ContainerRecord = {
@@ -99,10 +104,14 @@ export async function makeContainer(
       conmon: identify(conmon.pid),
       startedAt: new Date().toISOString(),
     };
+    step('record-starting');
     write(made);
+    step('ensure-walls');
     // The walls may have fallen while the container was being made; without them nothing starts.
     await host.firewall.ensure();
+    step('let-go');
     await letGo(host, spec.id);
+    step('started');
     // Not written: that the FIFO is gone says it.
     const running: ContainerRecord = { ...made, phase: 'running' };
     onChange(running);
@@ -137,6 +146,7 @@ async function letGo(host: Host, id: string): Promise<void> {
       closeSync(file);
     }
     // While it is there `reconcile` takes the container for one that never ran.
+    step('remove-fifo');
     unlinkSync(fifo);
   } catch {
     await run('crun', [`--root=${host.dirs.crun}`, 'start', id]);
@@ -147,11 +157,14 @@ async function letGo(host: Host, id: string): Promise<void> {
 function prepareDirectories(host: Host, { id, resources }: ContainerSpec, slot: number): void {
   const paths = host.store.paths(id);
   const idBase = host.addresses.idBase(slot);
+  step('make-directories');
   rmSync(`${host.dirs.exits}/${id}`, { force: true });
   mkdirSync(paths.bundle, { mode: 0o700 });
   for (const dir of [paths.rootfs, paths.etc]) mkdirSync(dir, { recursive: true, mode: 0o711 });
   mkdirSync(paths.logs, { recursive: true, mode: 0o700 });
+  step('rotate-log');
   rotateBeforeStart(paths.logs);
+  step('make-layer');
   host.layers().make(id, resources.diskMiB * 1024 * 1024, idBase);
   const address = host.addresses.address(slot);
   const files = {
@@ -159,6 +172,7 @@ function prepareDirectories(host: Host, { id, resources }: ContainerSpec, slot: 
     hostname: `${id}\n`,
     'resolv.conf': host.firewall.resolvers.map((server) => `nameserver ${server}\n`).join(''),
   };
+  step('write-etc');
   for (const [name, text] of Object.entries(files)) {
     writeFileSync(`${paths.etc}/${name}`, text, { mode: 0o644 });
     chownSync(`${paths.etc}/${name}`, idBase, idBase);
@@ -199,7 +213,9 @@ function mountAndSpawn(
       etc: paths.etc,
       busybox: host.busybox,
     });
+    step('write-config');
     writeFileSync(`${paths.bundle}/config.json`, JSON.stringify(config), { mode: 0o600 });
+    step('spawn-conmon');
     return spawnConmon({
       id: spec.id,
       bundle: paths.bundle,

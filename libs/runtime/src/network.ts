@@ -11,6 +11,7 @@ import {
   NLM_F_EXCL,
   NLM_F_REPLACE,
 } from './netlink.ts';
+import { step } from './steps.ts';
 import { interfaceIndex } from './syscalls.ts';
 import { idsPerContainer } from './addresses.ts';
 import type { Addresses } from './addresses.ts';
@@ -48,6 +49,7 @@ export function connectNetwork(
   try {
     const netns = openSync(`/proc/${pid}/ns/net`, 'r');
     try {
+      step('create-interface');
       createVeth(host, name, netns, mac);
     } finally {
       closeSync(netns);
@@ -58,10 +60,13 @@ export function connectNetwork(
     sysctl(`net/ipv4/conf/${name}/src_valid_mark`, '1');
     const index = interfaceIndex(name);
     addAddress(host, index, gateway, 32);
+    step('limit-interface');
     limitRate(host, index, bytesPerSecond);
     bringUp(host, index);
+    step('add-route');
     addRoute(host, index, address, null);
     addNeighbour(host, index, address, mac);
+    step('configure-inside');
     inNetworkOf(pid, () => configureInside(address, addresses.idBase(slot), bytesPerSecond));
   } finally {
     host.close();

@@ -8,11 +8,13 @@ import { enterBaseNamespace } from './host-thread.ts';
 import { listInterfaces, removeInterface } from './network.ts';
 import { killSupervisors } from './processes.ts';
 import type { ContainerRecord } from './state.ts';
+import { step } from './steps.ts';
 
 /** Directories, cgroup parents, firewall: what must be there before any container. */
 export async function prepareHost(host: Host, stateDir: string): Promise<void> {
   await enterBaseNamespace();
   await endEntries(host);
+  step('make-host-directories');
   // Mapped ids pass through these to a container's root file system, and see nothing on the way.
   for (const dir of [stateDir, `${stateDir}/containers`]) {
     mkdirSync(dir, { recursive: true, mode: 0o711 });
@@ -21,6 +23,7 @@ export async function prepareHost(host: Host, stateDir: string): Promise<void> {
   for (const dir of Object.values(host.dirs)) mkdirSync(dir, { recursive: true, mode: 0o700 });
   await host.openLayers();
   await host.images.prepare();
+  step('make-conmon-cgroup');
   host.cgroups.ensure(conmonCgroup(host));
   await host.firewall.apply();
 }
@@ -38,6 +41,7 @@ export async function cleanUp(
   for (const id of host.store.ids()) {
     const record = host.store.find(id);
     try {
+      step('judge');
       const fate = record && !slots.has(record.slot) ? await decide(host, record) : null;
       if (fate) {
         slots.add(fate.slot);
@@ -101,6 +105,7 @@ async function decide(host: Host, record: ContainerRecord): Promise<ContainerRec
 async function removeOrphans(host: Host, kept: readonly ContainerRecord[]): Promise<void> {
   const live = kept.filter((record) => record.phase === 'running');
   const ids = new Set(live.map((record) => record.id));
+  step('sweep-cgroups');
   for (const tenant of host.cgroups.children(host.cgroup)) {
     const path = `${host.cgroup}/${tenant}`;
     if (path === conmonCgroup(host)) continue;
@@ -111,10 +116,13 @@ async function removeOrphans(host: Host, kept: readonly ContainerRecord[]): Prom
     }
     if (!live.some((record) => record.tenantId === tenant)) host.cgroups.remove(path);
   }
+  step('sweep-interfaces');
   const slots = new Set(live.map((record) => record.slot));
   for (const [slot, name] of listInterfaces(host.addresses))
     if (!slots.has(slot)) await removeInterface(name);
+  step('sweep-layers');
   for (const id of host.layers().list()) if (!ids.has(id)) await host.layers().remove(id);
+  step('sweep-files');
   for (const dir of [host.dirs.crun, host.dirs.exits, host.dirs.sockets]) {
     for (const name of readdirSync(dir)) {
       // crun keeps what it shares between containers under a name that no container has.

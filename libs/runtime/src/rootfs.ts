@@ -10,6 +10,7 @@ import {
   SyscallError,
   umount,
 } from './syscalls.ts';
+import { step } from './steps.ts';
 
 /** Parts of a container's root file system; paths are the host's. */
 export interface RootfsParts {
@@ -35,10 +36,12 @@ export interface RootfsParts {
  * container's user, and with the machine's /dev/null as input every tenant would own that.
  */
 export function mountRootfs(parts: RootfsParts): void {
+  step('mount-scratch');
   mount('tmpfs', parts.scratch, 'tmpfs', MS_NOSUID, 'size=1m,mode=0755');
   process.chdir(parts.scratch);
   makeNullDevice('null');
   mount('null', '/dev/null', null, MS_BIND, null);
+  step('mount-layers');
   parts.layers.forEach((layer, index) => {
     mkdirSync(String(index));
     mountIdmapped(layer, String(index), parts.usernsFd);
@@ -52,8 +55,10 @@ export function mountRootfs(parts: RootfsParts): void {
     // The layer ends with the run: nothing in it needs to survive a power cut, so syncs cost nobody.
     'volatile',
   ];
+  step('mount-overlay');
   mount('overlay', parts.rootfs, 'overlay', MS_NOSUID | MS_NODEV, options.join(','));
   process.chdir('/');
+  step('unmount-scratch');
   umount(parts.scratch);
 }
 

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { idsPerContainer } from './addresses.ts';
 import { cleanEnv, findProgram } from './exec.ts';
 import { openPipe, spawnDetached } from './spawn.ts';
+import { step } from './steps.ts';
 import { closeFd } from './syscalls.ts';
 
 const unshare = findProgram('unshare');
@@ -12,6 +13,7 @@ const unshare = findProgram('unshare');
  * idmapped by it. A process is needed to make one; the descriptor keeps it when that has ended.
  */
 export async function openUserNamespace(idBase: number): Promise<number> {
+  step('spawn-userns');
   const pipe = openPipe();
   try {
     // It ends when we close our end of its input.
@@ -30,8 +32,10 @@ export async function openUserNamespace(idBase: number): Promise<number> {
       if (Date.now() > deadline) throw new Error('unshare --user made no namespace within 10 s');
       await delay(1);
     }
+    step('map-userns');
     writeFileSync(`${proc}/uid_map`, `0 ${idBase} ${idsPerContainer}`);
     writeFileSync(`${proc}/gid_map`, `0 ${idBase} ${idsPerContainer}`);
+    step('open-userns');
     return openSync(`${proc}/ns/user`, 'r');
   } finally {
     closeFd(pipe.read);
