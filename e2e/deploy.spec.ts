@@ -83,6 +83,33 @@ describe('a deploy, all the way', () => {
     expect((await tenant.logs(app)).join('\n')).toMatch(/signal|killed/i);
   });
 
+  test('paused it is out of the route and says so; resumed it is what it was', async () => {
+    const before = (await tenant.serving(app)).map(({ id, restarts }) => ({ id, restarts }));
+    const order = (field: string) =>
+      tenant.api.ask(`mutation ($input: AppInput!) { ${field}(input: $input) { id } }`, {
+        input: { tenant: tenant.slug, app },
+      });
+    const state = (wanted: string) =>
+      until(`every instance is ${wanted}`, async () =>
+        (await tenant.serving(app)).every((each) => each.state === wanted),
+      );
+    const traffic = load(p.edgePort, tenant.host(app), '/info');
+    await order('pauseApp');
+    await state('PAUSED');
+    const { failures } = await traffic.stop();
+    // Each request was answered, by an instance or by the edge: none was sent to something frozen.
+    expect(failures.filter((failure) => !failure.startsWith('503 '))).toEqual([]);
+    const page = await visit(p.edgePort, tenant.host(app), '/info');
+    expect(page).toMatchObject({ status: 503, body: expect.stringContaining('paused') });
+
+    await order('resumeApp');
+    await state('READY');
+    await until('it serves', async () => (await answer()).greeting === 'two');
+    expect((await tenant.serving(app)).map(({ id, restarts }) => ({ id, restarts }))).toEqual(
+      before,
+    );
+  });
+
   test('rollback brings the first config back as a new release', async () => {
     await tenant.succeeded(await tenant.rollback(app));
 

@@ -254,13 +254,15 @@ describe('the edge', () => {
     expect(unknown.status).toBe(404);
     expect(unknown.headers['x-bulkhead-error']).toBe('no-such-app');
     expect(unknown.body).toContain('No such app');
-    for (const state of ['stopped', 'starting', 'crashed'] as const) {
+    for (const state of ['stopped', 'paused', 'starting', 'crashed'] as const) {
       await settle(routeOf('x.localhost', [], state));
       const html = await ask('x.localhost', '/', { headers: { accept: 'text/html,*/*' } });
       expect(html.status).toBe(503);
       expect(html.headers['content-type']).toContain('text/html');
       expect(html.headers['x-bulkhead-error']).toBe(state);
-      expect(html.headers['retry-after'] !== undefined).toBe(state !== 'stopped');
+      expect(html.headers['retry-after'] !== undefined).toBe(
+        !['stopped', 'paused'].includes(state),
+      );
       const json = await ask('x.localhost', '/', { headers: { accept: 'application/json' } });
       expect(JSON.parse(json.body)).toMatchObject({ status: 503, error: state });
       expect(html.body.includes('Its owner can start it again')).toBe(state === 'stopped');

@@ -17,6 +17,7 @@ import {
   type RunningSpec,
   type SealingKeyPair,
 } from '@bulkhead/protocol';
+import type { ContainerRuntime } from '@bulkhead/runtime';
 import { jetstream, jetstreamManager, type JetStreamManager } from '@nats-io/jetstream';
 import { Kvm, type KV } from '@nats-io/kv';
 import { connect, type ConnectionOptions, type NatsConnection } from 'nats';
@@ -239,8 +240,8 @@ const quickPolicy: RestartPolicy = {
 };
 
 /** A host: its state directory, its containers and, at times, an agent. */
-export class Host {
-  readonly runtime = new FakeRuntime();
+export class Host<Runtime extends ContainerRuntime = FakeRuntime> {
+  readonly runtime: Runtime;
   readonly nodeDir: string;
   readonly keys: SealingKeyPair;
   readonly #url: string;
@@ -248,20 +249,30 @@ export class Host {
   agent: Agent | null = null;
 
   private constructor(
+    runtime: Runtime,
     nodeDir: string,
     keys: SealingKeyPair,
     url: string,
     env: Record<string, string>,
   ) {
+    this.runtime = runtime;
     this.nodeDir = nodeDir;
     this.keys = keys;
     this.#url = url;
     this.#env = env;
   }
 
-  static async on(server: NatsServer, env: Record<string, string> = {}): Promise<Host> {
+  static on(server: NatsServer, env: Record<string, string> = {}): Promise<Host> {
+    return Host.over(new FakeRuntime(), server, env);
+  }
+
+  static async over<Runtime extends ContainerRuntime>(
+    runtime: Runtime,
+    server: NatsServer,
+    env: Record<string, string> = {},
+  ): Promise<Host<Runtime>> {
     const keys = await makeSealingKeyPair();
-    const host = new Host(await temporaryDirectory(), keys, server.url, env);
+    const host = new Host(runtime, await temporaryDirectory(), keys, server.url, env);
     onTestFinished(() => host.stopAgent());
     return host;
   }

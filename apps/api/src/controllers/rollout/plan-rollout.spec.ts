@@ -236,6 +236,7 @@ describe('verdicts', () => {
     ['pull failed', { state: 'backoff', lastExit: exit('image-pull-failed') }, 'IMAGE_PULL_FAILED'],
     ['first crash', { state: 'backoff', restarts: 1, lastExit: exit('exited') }, null],
     ['second crash', { state: 'backoff', restarts: 2, lastExit: exit('exited') }, 'CRASHED'],
+    ['crash loop', { state: 'crashloop', restarts: 5, lastExit: exit('exited') }, 'CRASHED'],
     ['crashed, but ready now', { state: 'ready', restarts: 3, lastExit: exit('oom') }, null],
     ['out of memory', { state: 'backoff', lastExit: exit('oom') }, 'OUT_OF_MEMORY'],
     ['disk full', { state: 'backoff', lastExit: exit('disk-full') }, 'DISK_FULL'],

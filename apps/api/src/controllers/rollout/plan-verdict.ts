@@ -98,7 +98,9 @@ function failureOf(app: AppSnapshot, instance: InstanceSnapshot): DeploymentFail
     case 'exited':
     case 'signal':
       if (instance.state === 'failed' || instance.restarts >= crashLimit) {
-        return failed('CRASHED', instance, exit.message);
+        // In a crash loop the instance's own message says how often.
+        const message = instance.state === 'crashloop' ? instance.message : exit.message;
+        return failed('CRASHED', instance, message);
       }
       return outOfGrace(app, instance);
   }
