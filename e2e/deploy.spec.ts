@@ -144,6 +144,23 @@ describe('a deploy, all the way', () => {
     await until('two instances are left', async () => (await tenant.instances(app)).length === 2);
   });
 
+  test('resized it goes on running, under its new limits', async () => {
+    const before = (await tenant.serving(app)).map(({ id, restarts }) => ({ id, restarts }));
+    const traffic = load(p.edgePort, tenant.host(app), '/info');
+    const { resize } = await tenant.api.ask(
+      'mutation ($input: ResizeInput!) { resize(input: $input) { id } }',
+      { input: { tenant: tenant.slug, app, process: 'web', memoryMiB: 128, pids: 99 } },
+    );
+    await tenant.succeeded(resize.id);
+    const { failures } = await traffic.stop();
+
+    expect(failures).toEqual([]);
+    expect((await tenant.serving(app)).map(({ id, restarts }) => ({ id, restarts }))).toEqual(
+      before,
+    );
+    for (const { id } of before) expect(await p.cgroupFile(id, 'pids.max')).toBe('99');
+  });
+
   test('stopped, the edge says so; started, it answers again', async () => {
     await tenant.succeeded(await tenant.stop(app));
     const stopped = await until('the edge knows', async () => {

@@ -127,6 +127,13 @@ export class Platform {
     throw new Error(`${instance} has no process`);
   }
 
+  /** What a file of a container's cgroup says: `pids.max`. */
+  async cgroupFile(instance: string, name: string): Promise<string> {
+    const [file] = this.cgroups(instance).flatMap((dir) => globSync(join(dir, name)));
+    if (file === undefined) throw new Error(`${instance} has no ${name}`);
+    return (await readFile(file, 'utf8')).trim();
+  }
+
   private cgroups(instance: string): string[] {
     const { cgroup } = e2eOptions.node;
     return globSync([

@@ -113,6 +113,7 @@ const attacks = (): Record<string, Attack> => ({
   'Mutation.setConfig': onApp('setConfig', 'app: "hello", vars: [{ name: "A", value: "b" }]'),
   'Mutation.deploy': onApp('deploy', 'app: "hello", image: "hello:1"'),
   'Mutation.scale': onApp('scale', 'app: "hello", formation: [{ process: "web", count: 0 }]'),
+  'Mutation.resize': onApp('resize', 'app: "hello", process: "web", memoryMiB: 64'),
   'Mutation.restart': onApp('restart', 'app: "hello"'),
   'Mutation.rollback': onApp('rollback', 'app: "hello"'),
   'Mutation.stopApp': onApp('stopApp', 'app: "hello"'),

@@ -36,7 +36,8 @@ function platformEnv(spec: RunningSpec): Record<string, string> {
     BULKHEAD_TENANT: spec.tenant.slug,
     BULKHEAD_APP: spec.app.name,
     BULKHEAD_PROCESS: spec.process,
-    BULKHEAD_RELEASE: `v${spec.release}`,
+    // What is changed in place keeps what it was started with.
+    BULKHEAD_RELEASE: `v${spec.madeRelease ?? spec.release}`,
     BULKHEAD_INSTANCE: spec.instance,
     ...(spec.port === null ? {} : { PORT: String(spec.port) }),
   };

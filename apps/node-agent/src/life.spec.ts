@@ -91,6 +91,23 @@ test('what ends while it is paused is started when it is resumed, not before', a
   expect(host.runtime.calls.start).toBe(2);
 });
 
+test('other sizes are taken on while it runs, under the release that it was started with', async () => {
+  const { plane, host } = await platform();
+  await host.startAgent();
+  const first = await host.spec({ release: 3 });
+  await plane.want(first);
+  await plane.state(one, 'ready');
+  const resources = { ...first.resources, memoryMiB: 512 };
+  await plane.want(await host.spec({ release: 4, madeRelease: 3, resources, generation: 2 }));
+  await eventually('generation 2', () => plane.latest(one)?.generation === 2);
+  expect(plane.latest(one)).toMatchObject({ state: 'ready', restarts: 0 });
+  expect(host.runtime.containers.get(one)?.spec).toMatchObject({
+    resources: { memoryMiB: 512 },
+    env: { BULKHEAD_RELEASE: 'v3' },
+  });
+  expect(host.runtime.calls).toMatchObject({ start: 1, update: 1, stop: 0 });
+});
+
 test('what is paused before it ever ran does not run', async () => {
   const { plane, host } = await platform();
   await host.startAgent();

@@ -19,6 +19,7 @@ export function running(over: Partial<RunningSpec> = {}): RunningSpec {
     app: { id: appId, name: 'hello' },
     process: 'web',
     release: 3,
+    madeRelease: null,
     image: {
       repository: '127.0.0.1:5000/demo/hello',
       digest: `sha256:${'a'.repeat(64)}`,

@@ -37,6 +37,8 @@ export const instanceSpec = z.discriminatedUnion('desired', [
     app: z.object({ id: z.string(), name: z.string() }),
     process: z.string(),
     release: z.number().int(),
+    /** Version that its container was made for, when only its sizes changed since; null: `release`. */
+    madeRelease: z.number().int().nullable().default(null),
     image: z.object({
       /** registry/repository, without tag or digest. */
       repository: z.string(),

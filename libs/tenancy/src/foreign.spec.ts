@@ -111,6 +111,10 @@ const refused: [string, (tx: TenantTx) => Promise<unknown>][] = [
     'deployments.scale',
     (tx) => tx.deployments.scale({ app: 'shop', formation: [{ process: 'web', count: 9 }] }),
   ],
+  [
+    'deployments.resize',
+    (tx) => tx.deployments.resize({ app: 'shop', process: 'web', memoryMiB: 64 }),
+  ],
   ['deployments.restart', (tx) => tx.deployments.restart('shop')],
   ['deployments.rollback', (tx) => tx.deployments.rollback({ app: 'shop' })],
   ['deployments.stop', (tx) => tx.deployments.stop('shop')],

@@ -11,6 +11,7 @@ export async function appsInMotion(tenancy: Tenancy): Promise<string[]> {
       UNION SELECT "id"::text FROM "App" WHERE "state" = 'deleting'
       UNION SELECT "appId"::text FROM "Instance"
         WHERE "goneAt" IS NULL AND ("desired" = 'draining' OR "state" = 'pending'
+          OR ("desired" = 'running' AND "paused" <> "frozen")
           OR ("oneOff" AND "desired" = 'running' AND ("state" = 'ended' OR "deadlineAt" < now())))
       UNION SELECT i."appId"::text FROM "Instance" i JOIN "Node" n ON n."id" = i."nodeId"
         WHERE (n."state" = 'lost' OR n."draining") AND i."goneAt" IS NULL AND i."desired" = 'running'`;

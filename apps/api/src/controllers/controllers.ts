@@ -88,7 +88,11 @@ export class Controllers {
     });
     this.#edges = new EdgeWatch({ now, nudge: (appId) => this.nudge(appId) });
     this.#nodes = new NodeWatch({ tenancy, now, onNews: () => this.#loops.nodes.wake() });
-    this.#reconciler = new AppReconciler({ tenancy, edges: this.#edges, platformDomain });
+    this.#reconciler = new AppReconciler({
+      ...{ tenancy, platformDomain },
+      edges: this.#edges,
+      pools: options.pools ?? {},
+    });
     this.#placement = new Placement({
       tenancy,
       imagesOf: (node) => this.#nodes.imagesOf(node),

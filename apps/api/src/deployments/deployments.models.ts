@@ -13,6 +13,7 @@ export const DeploymentKind = {
   ROLLBACK: 'rollback',
   STOP: 'stop',
   START: 'start',
+  RESIZE: 'resize',
 } as const;
 registerEnumType(DeploymentKind, {
   name: 'DeploymentKind',
@@ -25,6 +26,7 @@ registerEnumType(DeploymentKind, {
     ROLLBACK: { description: 'An old release again.' },
     STOP: { description: 'No instances.' },
     START: { description: 'Instances again.' },
+    RESIZE: { description: 'Other sizes, in place where that can be.' },
   },
 });
 
@@ -172,4 +174,28 @@ export class RollbackInput {
     description: 'Its version; null for the one before the current.',
   })
   version?: number | null;
+}
+
+@InputType({ description: 'Other sizes for a process; what is left out or null stays.' })
+export class ResizeInput {
+  @Field(() => String, { description: 'Slug of the tenant.' })
+  tenant: string;
+
+  @Field(() => String, { description: 'Name of the app.' })
+  app: string;
+
+  @Field(() => String, { description: 'Name of the process.' })
+  process: string;
+
+  @Field(() => Int, { nullable: true, description: 'Reserved CPU, in thousandths of a core.' })
+  cpuMillis?: number | null;
+
+  @Field(() => Int, { nullable: true, description: 'The most CPU, in thousandths of a core.' })
+  cpuCapMillis?: number | null;
+
+  @Field(() => Int, { nullable: true, description: 'Memory, reserved and at most. MiB.' })
+  memoryMiB?: number | null;
+
+  @Field(() => Int, { nullable: true, description: 'The most processes and threads.' })
+  pids?: number | null;
 }

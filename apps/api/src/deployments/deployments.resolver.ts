@@ -4,7 +4,13 @@ import { AppInput } from '../apps/apps.models.ts';
 import { Requires } from '../auth/permissions.ts';
 import { OpenDoor, type Door } from '../graphql/door.ts';
 import { ImageResolver } from '../images/image-resolver.ts';
-import { DeployInput, Deployment, RollbackInput, ScaleInput } from './deployments.models.ts';
+import {
+  DeployInput,
+  Deployment,
+  ResizeInput,
+  RollbackInput,
+  ScaleInput,
+} from './deployments.models.ts';
 import { DeploymentProgress } from './deployment-progress.ts';
 
 @Resolver(() => Deployment)
@@ -42,6 +48,19 @@ export class DeploymentsResolver {
     @Args('input', { type: () => ScaleInput, description: 'The counts.' }) input: ScaleInput,
   ) {
     return door.get({ tenant: input.tenant }, (tx) => tx.deployments.scale(input));
+  }
+
+  @Mutation(() => Deployment, {
+    description:
+      'Makes a release with other sizes of one process. Its instances get them while they run; one is replaced where its node has no room, and started anew where it uses more memory than it is to have.',
+  })
+  @Requires('app.scale')
+  resize(
+    @OpenDoor() door: Door,
+    @Args('input', { type: () => ResizeInput, description: 'The sizes.' }) input: ResizeInput,
+  ) {
+    const { tenant, ...request } = input;
+    return door.get({ tenant }, (tx) => tx.deployments.resize(request));
   }
 
   @Mutation(() => Deployment, { description: 'Replaces every instance, one after the other.' })

@@ -390,6 +390,15 @@ describe('releases and what runs', () => {
       '8 error: hello has no process nope',
     );
     expect((await ann.run(['restart', 'hello'])).code).toBe(0);
+    const resized = await ann.run(['resize', '--memory', '256', '-a', 'hello']);
+    expect([resized.code, resized.stdout]).toEqual([
+      0,
+      expect.stringContaining('hello v2 is ready'),
+    ]);
+    expect(await ann.json(['apps', 'info', 'hello'])).toMatchObject({
+      processes: [{ memoryMiB: 256 }],
+    });
+    expect(await refusal(ann, ['resize', 'web', '-a', 'hello'])).toBe('2 error: no size given');
     const [one, ...rest] = await ann.json<{ id: string }[]>(['ps', '-a', 'hello']);
     const id = one?.id ?? '';
     expect((await ann.run(['restart', 'hello', '--instance', id])).stdout).toBe(
@@ -418,6 +427,7 @@ describe('releases and what runs', () => {
       'START',
       'SCALE',
       'STOP',
+      'RESIZE',
       'RESTART',
       'SCALE',
       'DEPLOY',

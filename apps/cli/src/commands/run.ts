@@ -1,6 +1,14 @@
 import type { Command } from 'commander';
 import { usageError } from '../errors.ts';
-import { appInfo, instances, restart, scale, startApp, stopApp } from '../graphql/operations.ts';
+import {
+  appInfo,
+  instances,
+  resize,
+  restart,
+  scale,
+  startApp,
+  stopApp,
+} from '../graphql/operations.ts';
 import type { Instance } from '../graphql/types.ts';
 import type { Column } from '../output/table.ts';
 import { relative } from '../output/time.ts';
@@ -12,11 +20,19 @@ import {
   appOptions,
   examples,
   groupDefault,
+  integer,
   waitOptions,
   type Act,
   type WaitOptions,
 } from './kit.ts';
 import { instanceOrders, replace } from './orders.ts';
+
+type ResizeOptions = WaitOptions & {
+  cpu?: number;
+  cpuCap?: number;
+  memory?: number;
+  pids?: number;
+};
 
 /** Columns of instances; the node is there only for operators, to whom alone the API tells it. */
 function instanceColumns(session: Session, rows: readonly Instance[]): Column<Instance>[] {
@@ -139,6 +155,40 @@ export function runCommands(program: Command, act: Act): void {
       }),
     ),
     ['scale web=3 --app hello', 'scale web=2 worker=1 --app hello --detach'],
+  );
+  examples(
+    waitOptions(
+      appOptions(
+        program
+          .command('resize')
+          .description('Change the sizes of a process while it runs')
+          .argument('[process]', 'default: web')
+          .option('--cpu <millis>', 'CPU, in thousandths of a core', integer(10, 64_000))
+          .option('--cpu-cap <millis>', 'the most CPU', integer(10, 64_000))
+          .option('--memory <MiB>', 'memory, a hard limit', integer(8, 1_048_576))
+          .option('--pids <number>', 'processes and threads', integer(8, 32_768)),
+      ),
+    ).action(
+      act(async (session, options: ResizeOptions, process?: string) => {
+        const at = session.app();
+        const { cpu, cpuCap, memory, pids } = options;
+        if ([cpu, cpuCap, memory, pids].every((size) => size === undefined)) {
+          throw usageError('no size given', 'Example: bulkhead resize web --memory 256');
+        }
+        const input = {
+          ...at,
+          process: process ?? 'web',
+          cpuMillis: cpu ?? null,
+          cpuCapMillis: cpuCap ?? null,
+          memoryMiB: memory ?? null,
+          pids: pids ?? null,
+        };
+        const { resize: deployment } = await session.client().request(resize, { input });
+        await followOrDetach(session, deployment.id, at, options);
+      }),
+    ),
+    ['resize web --memory 256 --cpu 500 --app hello', 'resize worker --pids 512 --app hello'],
+    'Instances go on running. One is replaced where its node has no room for it, and started anew\nwhere it uses more memory than it is to have. Disk takes a deploy.',
   );
   examples(
     waitOptions(

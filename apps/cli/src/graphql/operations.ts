@@ -250,6 +250,19 @@ export const scale = operation<
   { input: App & { formation: { process: string; count: number }[] } }
 >(`mutation Scale($input: ScaleInput!) { scale(input: $input) { id } }`);
 
+export const resize = operation<
+  Deployed<'resize'>,
+  {
+    input: App & {
+      process: string;
+      cpuMillis: number | null;
+      cpuCapMillis: number | null;
+      memoryMiB: number | null;
+      pids: number | null;
+    };
+  }
+>(`mutation Resize($input: ResizeInput!) { resize(input: $input) { id } }`);
+
 export const restart = operation<Deployed<'restart'>, { input: App }>(
   `mutation Restart($input: AppInput!) { restart(input: $input) { id } }`,
 );

@@ -136,7 +136,7 @@ export interface Release {
 export type ReleaseSummary = Omit<Release, 'configNames' | 'processes'>;
 
 export type DeploymentKind =
-  'DEPLOY' | 'CONFIG' | 'SCALE' | 'RESTART' | 'ROLLBACK' | 'STOP' | 'START';
+  'DEPLOY' | 'CONFIG' | 'SCALE' | 'RESTART' | 'ROLLBACK' | 'STOP' | 'START' | 'RESIZE';
 export type DeploymentStatus = 'RUNNING' | 'SUCCEEDED' | 'FAILED' | 'SUPERSEDED';
 
 export interface DeploymentFailure {

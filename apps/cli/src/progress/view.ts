@@ -14,6 +14,7 @@ const titles: Record<DeploymentKind, string> = {
   ROLLBACK: 'Rolling back',
   STOP: 'Stopping',
   START: 'Starting',
+  RESIZE: 'Resizing',
 };
 
 /** `Deploying hello v4` */

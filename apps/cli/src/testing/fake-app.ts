@@ -233,7 +233,11 @@ export class FakeDeployment {
     if (wanted.processes) app.setProcesses(wanted.processes);
     else if (app.processList.length === 0) app.setProcesses([{ name: 'web', port: 8080 }]);
     this.to =
-      kind === 'SCALE' || kind === 'STOP' || kind === 'START' || kind === 'RESTART'
+      kind === 'SCALE' ||
+      kind === 'RESIZE' ||
+      kind === 'STOP' ||
+      kind === 'START' ||
+      kind === 'RESTART'
         ? this.from
         : this.#release(
             image,

@@ -471,6 +471,18 @@ export class FakePlatform {
     }
     return this.#begin(app, context, 'SCALE');
   }
+  resize = (
+    {
+      input,
+    }: { input: { tenant: string; app: string; process: string; memoryMiB: number | null } },
+    context: Context,
+  ) => {
+    const app = this.#app(input.tenant, input.app, context, true);
+    const known = app.processList.find((one) => one.name === input.process);
+    if (!known) throw refuse('INVALID', `${app.name} has no process ${input.process}`);
+    known.memoryMiB = input.memoryMiB ?? known.memoryMiB;
+    return this.#begin(app, context, 'RESIZE');
+  };
   restart = ({ input }: { input: { tenant: string; app: string } }, context: Context) =>
     this.#begin(this.#app(input.tenant, input.app, context, true), context, 'RESTART');
   rollback(

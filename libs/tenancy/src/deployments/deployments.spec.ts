@@ -294,6 +294,71 @@ describe('scale, restart, stop and start', () => {
   });
 });
 
+describe('resize', () => {
+  const resize = (sizes: object, process = 'web') =>
+    act((tx) => tx.deployments.resize({ app: 'shop', process, ...sizes }));
+  const used = async () =>
+    (await act((tx) => tx.quota.usage())).find(({ resource }) => resource === 'memoryMiB')?.used;
+
+  test('makes a release of the same family with the config of the current one', async () => {
+    await act((tx) => tx.config.set({ app: 'shop', vars: [{ name: 'A', value: '1' }] }));
+    const first = await deploy({
+      processes: [{ name: 'web', count: 2, memoryMiB: 64 }, { name: 'worker' }],
+    });
+    await succeed(first.id);
+    const before = (await used()) ?? NaN;
+    const deployment = await resize({ memoryMiB: 96, cpuMillis: 200, pids: null });
+    expect(deployment).toMatchObject({ kind: 'resize', status: 'running' });
+    expect(await used()).toBe(before + 2 * 32);
+    await resize({ memoryMiB: 100 });
+    const [third, second, one] = await platform((tx) =>
+      tx.prisma.release.findMany({ where: { appId: first.appId }, orderBy: { version: 'desc' } }),
+    );
+    expect([third?.familyId, second?.familyId, one?.familyId]).toEqual([one?.id, one?.id, null]);
+    expect(second).toMatchObject({ version: 2, imageDigest: one?.imageDigest });
+    const sizes = (second?.processes as { name: string; resources: object }[]).map(
+      ({ name, resources }) => ({ name, ...resources }),
+    );
+    expect(sizes).toMatchObject([
+      { name: 'web', memoryMiB: 96, cpuMillis: 200 },
+      { name: 'worker', memoryMiB: 128 },
+    ]);
+    expect((await releases())[0]).toMatchObject({ configNames: ['A'] });
+    expect(await counts()).toEqual({ web: 2, worker: 1 });
+    // A deploy begins a family of its own.
+    await deploy();
+    const [fourth] = await platform((tx) =>
+      tx.prisma.release.findMany({ where: { appId: first.appId, version: 4 } }),
+    );
+    expect(fourth?.familyId).toBeNull();
+  });
+
+  test('needs something to change, a process that is there, and quota', async () => {
+    await expect(resize({ memoryMiB: 64 })).rejects.toMatchObject({ code: 'CONFLICT' });
+    const { id } = await deploy({ processes: [{ name: 'web', memoryMiB: 64 }] });
+    await succeed(id);
+    for (const [sizes, process] of [
+      [{}, 'web'],
+      [{ memoryMiB: 64 }, 'web'],
+      [{ memoryMiB: 1 }, 'web'],
+      [{ cpuMillis: 500, cpuCapMillis: 100 }, 'web'],
+      [{ memoryMiB: 96 }, 'worker'],
+    ] as const) {
+      await expect(resize(sizes, process)).rejects.toMatchObject({ code: 'INVALID' });
+    }
+    const before = await used();
+    await expect(resize({ memoryMiB: 1_000_000 })).rejects.toMatchObject({
+      code: 'QUOTA_EXCEEDED',
+    });
+    expect(await used()).toBe(before);
+    expect(await releases()).toHaveLength(1);
+    const viewer = await makeMember(db.tenancy, owner, tenant, 'viewer');
+    await expect(
+      act((tx) => tx.deployments.resize({ app: 'shop', process: 'web', memoryMiB: 96 }), viewer),
+    ).rejects.toMatchObject({ code: 'FORBIDDEN' });
+  });
+});
+
 describe('destroy', () => {
   test('refuses every change from then on, and ends when all instances are gone', async () => {
     const { id: deployment } = await deploy();

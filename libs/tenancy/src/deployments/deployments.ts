@@ -4,6 +4,7 @@ import {
   invalid,
   notFound,
   sha256Digest,
+  type ImageConfig,
   type ProcessDefinition,
 } from '@bulkhead/protocol';
 import { z } from 'zod';
@@ -18,7 +19,7 @@ import type { Release } from '../generated/client.ts';
 import { emailsOf } from '../members/emails.ts';
 import { checkCount, planProcesses, type ProcessRequest } from '../releases/plan-processes.ts';
 import { findVersion, openSnapshot, type ResolvedImage } from '../releases/releases.ts';
-import type { Mover } from './mover.ts';
+import { imageOf, type Mover } from './mover.ts';
 import {
   deploymentColumns,
   toDeploymentView,
@@ -28,6 +29,22 @@ import {
 import { readProcesses } from '../releases/stored-processes.ts';
 
 export type { DeploymentEventView, DeploymentView };
+
+/** What is left out, or null, stays. */
+export interface ResizeRequest extends Pick<
+  ProcessRequest,
+  | 'cpuMillis'
+  | 'cpuCapMillis'
+  | 'memoryMiB'
+  | 'pids'
+  | 'ioBytesPerSecond'
+  | 'ioOperationsPerSecond'
+  | 'networkBytesPerSecond'
+  | 'logBytesPerSecond'
+> {
+  readonly app: string;
+  readonly process: string;
+}
 
 const resolvedImage = z.object({
   reference: z.string().min(1).max(1000),
@@ -194,6 +211,52 @@ export class Deployments {
     await this.#context.audit.write('app.scale', app.name, Object.fromEntries(counts));
     const event = `Scale to ${text}`;
     return this.#mover.move(app, { kind: 'scale', to, state: app.state, counts, event });
+  }
+
+  /**
+   * Other sizes for one process, by a release that differs from the current one in nothing else:
+   * its instances get them where they run, and are replaced where their node has no room. INVALID
+   * when nothing changes. The size of the writable layer is not among them: it takes a deploy.
+   */
+  async resize(input: ResizeRequest): Promise<DeploymentView> {
+    this.#context.require('app.scale');
+    const app = await this.#lock(input.app);
+    const current = await this.#requireRelease(app);
+    const previous = processesOf(current);
+    const { app: _, process: name, ...sizes } = input;
+    const known = previous.map((each) => each.name);
+    if (!known.includes(name)) {
+      throw invalid(`app ${app.name} has no process ${name}; it has ${known.join(', ')}`, {
+        process: name,
+        known,
+      });
+    }
+    const { processes } = planProcesses({
+      requested: previous.map((each) =>
+        each.name === name ? { name, ...sizes } : { name: each.name },
+      ),
+      previous,
+      image: current.imageConfig as unknown as ImageConfig,
+    });
+    if (JSON.stringify(processes) === JSON.stringify(previous)) {
+      throw invalid(`process ${name} has these sizes already`, { process: name });
+    }
+    const changed = Object.entries(sizes).filter(([, size]) => size != null);
+    const text = `Resize ${name}: ${changed.map(([key, size]) => `${key}=${size}`).join(' ')}`;
+    const to = await this.#mover.createRelease(app, {
+      image: { ...imageOf(current), imageConfig: current.imageConfig as unknown as ImageConfig },
+      processes,
+      // Of the release, not of the app: nothing but sizes may differ.
+      config: new Map(Object.entries(await openSnapshot(this.#context.cipher, current))),
+      description: text,
+      familyId: current.familyId ?? current.id,
+    });
+    await this.#context.audit.write('app.scale', app.name, {
+      process: name,
+      ...Object.fromEntries(changed),
+    });
+    const event = `v${to.version}: ${text}`;
+    return this.#mover.move(app, { kind: 'resize', to, state: app.state, event });
   }
 
   /** Replaces every instance, as a rollout. CONFLICT when stopped. */

@@ -44,6 +44,8 @@ export class Mover {
       processes: readonly ProcessDefinition[];
       config: ReadonlyMap<string, string>;
       description: string;
+      /** Of a release that differs from another in nothing but sizes. */
+      familyId?: string;
     },
   ): Promise<Release> {
     const { db, tenant, caller, cipher, now } = this.#context;
@@ -62,6 +64,7 @@ export class Mover {
         configCiphertext: await cipher.seal(snapshot, app.id),
         processes: values.processes as unknown as Prisma.InputJsonArray,
         description: values.description,
+        familyId: values.familyId ?? null,
         createdById: caller.userId,
         createdAt: now,
       },
@@ -182,7 +185,7 @@ export class Mover {
   }
 }
 
-function imageOf(release: Release) {
+export function imageOf(release: Release) {
   const { imageReference, imageRepository, imageDigest, imageSize } = release;
   return { imageReference, imageRepository, imageDigest, imageSize };
 }

@@ -69,6 +69,7 @@ export async function instanceSpecOf(
     app,
     process: row.process,
     release: row.release.version,
+    madeRelease: row.madeVersion,
     image: {
       repository: row.release.imageRepository,
       digest: row.release.imageDigest,

@@ -3,13 +3,13 @@
  * makes it right is the second transaction, which locks the nodes that the plan touches, counts
  * again what each holds, and takes what still fits. Any number of replicas may do this at once.
  */
-import { schedule, allocatable, amountsOf, fits, resourceNames } from '@bulkhead/scheduler';
-import type { Amounts, Plan, PoolPolicy, ResourceName, Want } from '@bulkhead/scheduler';
-import { Prisma } from '@bulkhead/tenancy';
+import { schedule, amountsOf, fits, resourceNames } from '@bulkhead/scheduler';
+import type { Plan, PoolPolicy, Want } from '@bulkhead/scheduler';
 import type { PlatformTx, Tenancy } from '@bulkhead/tenancy';
 import { planDrain } from './plan-drain.ts';
 import type { DrainMove } from './plan-drain.ts';
 import { readNodes, readOccupants, readWants } from './read-fleet.ts';
+import { lockRoom } from './room.ts';
 
 export interface PlacementOptions {
   readonly tenancy: Tenancy;
@@ -68,7 +68,7 @@ export class Placement {
     if (plan.placements.length === 0) return [];
     const nodeIds = [...new Set(plan.placements.map(({ node }) => node))];
     return this.#options.tenancy.platform(async (tx) => {
-      const free = await lockFree(tx, nodeIds, this.#options.pools);
+      const free = await lockRoom(tx, nodeIds, this.#options.pools, 'open');
       const taken: { id: string; node: string }[] = [];
       for (const { want: id, node } of plan.placements) {
         const left = free.get(node);
@@ -104,37 +104,6 @@ export class Placement {
       return rows.map(({ appId }) => appId);
     });
   }
-}
-
-/**
- * Locks nodes in the order of their ids and answers what is free on each; nodes that take no
- * instances any more are left out. An instance counts until it is proven gone.
- */
-async function lockFree(
-  tx: PlatformTx,
-  nodeIds: readonly string[],
-  pools: Readonly<Record<string, PoolPolicy>>,
-): Promise<Map<string, Record<ResourceName, number>>> {
-  const nodes = await tx.prisma.$queryRaw<(Amounts & { id: string; pool: string })[]>`
-    SELECT "id", "pool", "cpuMillis", "memoryMiB", "diskMiB", "maxInstances" AS "instances"
-    FROM "Node" WHERE "id" IN (${Prisma.join([...nodeIds])}) AND "state" = 'ready' AND NOT "cordoned"
-    ORDER BY "id" FOR NO KEY UPDATE`;
-  // After the locks, in a statement of its own: it sees what the transaction before us committed.
-  const used = await tx.prisma.$queryRaw<(Amounts & { node: string })[]>`
-    SELECT "nodeId" AS "node", sum("cpuMillis")::int AS "cpuMillis",
-      sum("memoryMiB")::int AS "memoryMiB", sum("diskMiB")::int AS "diskMiB",
-      count(*)::int AS "instances"
-    FROM "Instance" WHERE "nodeId" IN (${Prisma.join([...nodeIds])}) AND "goneAt" IS NULL
-    GROUP BY "nodeId"`;
-  const usedBy = new Map(used.map((row) => [row.node, row]));
-  return new Map(
-    nodes.map(({ id, pool, ...capacity }) => {
-      const free: Record<ResourceName, number> = { ...allocatable(capacity, pools[pool]) };
-      const sum = usedBy.get(id);
-      for (const name of resourceNames) free[name] -= sum?.[name] ?? 0;
-      return [id, free];
-    }),
-  );
 }
 
 /** Instances that were taken back meanwhile, or placed by another replica, are left alone. */

@@ -106,6 +106,7 @@ async function update(tx: PlatformTx, own: readonly NodeReport[]) {
     node,
     instance: report.instance,
     seq: report.seq,
+    generation: report.generation,
     state: report.state,
     host: report.address?.host ?? null,
     port: report.address?.port ?? null,
@@ -118,13 +119,14 @@ async function update(tx: PlatformTx, own: readonly NodeReport[]) {
       SELECT i."id", r.*
       FROM "Instance" i
       JOIN jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) AS r("node" text, "instance" text,
-        "seq" bigint, "state" text, "host" text, "port" int, "restarts" int, "message" text,
+        "seq" bigint, "generation" int, "state" text, "host" text, "port" int, "restarts" int, "message" text,
         "exit" jsonb)
         ON r."instance" = i."id" AND r."node" = i."nodeId"
       WHERE i."goneAt" IS NULL AND r."seq" > i."reportSeq"
       ORDER BY i."id" FOR NO KEY UPDATE OF i)
     UPDATE "Instance" i SET
       "reportSeq" = l."seq",
+      "seenGeneration" = l."generation",
       "state" = l."state"::"InstanceState",
       "stateAt" = CASE WHEN i."state"::text = l."state" THEN i."stateAt" ELSE clock_timestamp() END,
       "readyAt" = CASE WHEN l."state" = 'ready' THEN coalesce(i."readyAt", clock_timestamp())

@@ -25,7 +25,15 @@ const instance = z.object({
   id: z.string(),
   process: z.string(),
   releaseId: z.string(),
+  /** What its release differs from in nothing but sizes. */
+  family: z.string(),
   version: z.number(),
+  /** Its node has taken on what is wanted of it now. */
+  settled: z.boolean(),
+  /** It came to its release by a change of sizes in place. */
+  resized: z.boolean(),
+  /** Its node has no room for other sizes. */
+  outgrown: z.boolean(),
   deploymentId: z.string().nullable(),
   epoch: z.number(),
   nodeId: z.string().nullable(),
@@ -66,6 +74,7 @@ export type TaskSnapshot = z.infer<typeof task>;
 
 const release = z.object({
   id: z.string(),
+  family: z.string(),
   version: z.number(),
   imageReference: z.string(),
   processes: z.array(processDefinition),
@@ -74,7 +83,7 @@ export type ReleaseSnapshot = z.infer<typeof release>;
 
 const deployment = z.object({
   id: z.string(),
-  kind: z.enum(['deploy', 'config', 'scale', 'restart', 'rollback', 'stop', 'start']),
+  kind: z.enum(['deploy', 'config', 'scale', 'restart', 'rollback', 'stop', 'start', 'resize']),
   status: z.enum(['running', 'succeeded', 'failed', 'superseded']),
   fromReleaseId: z.string().nullable(),
   toReleaseId: z.string().nullable(),

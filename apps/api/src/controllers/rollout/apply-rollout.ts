@@ -1,6 +1,8 @@
 import { randomInt } from 'node:crypto';
 import { assertNever } from '@bulkhead/protocol';
+import type { PoolPolicy } from '@bulkhead/scheduler';
 import type { PlatformTx } from '@bulkhead/tenancy';
+import { applyResizes } from './apply-resizes.ts';
 import type { AppSnapshot } from './app-snapshot.ts';
 import type { Step } from './plan-rollout.ts';
 
@@ -29,6 +31,7 @@ export async function applyRollout(
   tx: PlatformTx,
   app: AppSnapshot,
   steps: readonly Step[],
+  pools: Readonly<Record<string, PoolPolicy>>,
 ): Promise<Effects> {
   const effects: Effects = { placement: false, publish: false, finished: false };
   let settle = false;
@@ -40,6 +43,7 @@ export async function applyRollout(
       case 'hold':
       case 'freeze':
       case 'thaw':
+      case 'resize':
       case 'remove':
       case 'forget':
         break;
@@ -77,6 +81,7 @@ export async function applyRollout(
   await hold(tx, app, only(steps, 'hold'));
   if (await setFrozen(tx, app, only(steps, 'freeze'), true)) effects.publish = true;
   if (await setFrozen(tx, app, only(steps, 'thaw'), false)) effects.publish = true;
+  if (await applyResizes(tx, app, only(steps, 'resize'), pools)) effects.publish = true;
   if (await remove(tx, app, only(steps, 'remove'))) effects.publish = true;
   if (await forget(tx, app, only(steps, 'forget'))) settle = true;
   await tell(tx, app, only(steps, 'tell'));

@@ -17,7 +17,13 @@ import type { RouteStep } from './plan-route.ts';
 import { planTasks } from './plan-tasks.ts';
 import { findFailure, hasSucceeded } from './plan-verdict.ts';
 import { successLine, tellStory } from './tell-story.ts';
-import { isCurrent, routedProcess, runningDeployment, wantedProcesses } from './wanted.ts';
+import {
+  isCurrent,
+  isResizable,
+  routedProcess,
+  runningDeployment,
+  wantedProcesses,
+} from './wanted.ts';
 import type { WantedProcess } from './wanted.ts';
 
 export type Step =
@@ -33,6 +39,8 @@ export type Step =
   | { do: 'freeze'; instance: string; why: string }
   /** Let it run on. */
   | { do: 'thaw'; instance: string; why: string }
+  /** Give it the sizes of the current release where it is, if its node has the room. */
+  | { do: 'resize'; instance: string; deployment: string | null; why: string }
   /** It never reached a node: it is gone already. */
   | { do: 'forget'; instance: string; why: string }
   | RouteStep
@@ -69,6 +77,7 @@ export function planRollout(app: AppSnapshot, newId: () => string): Step[] {
     ...planPauses(app, new Set(processes.leaving.map(({ instance }) => instance.id)), route),
     ...planDrained(app, deployment),
     ...planTasks(app),
+    ...planResizes(app, deployment, processes.leaving),
     ...(deployment ? tell(deployment, tellStory(app, deployment)) : []),
   ];
   if (deployment && hasSucceeded(app, route === null) && processes.settled) {
@@ -98,7 +107,8 @@ function planProcesses(
     const plan = planProcess({
       wanted: count,
       running: app.instances.filter((each) => each.process === name && each.desired === 'running'),
-      stays: (instance) => isCurrent(app, instance) && !instance.nodeDraining,
+      stays: (instance) =>
+        (isCurrent(app, instance) && !instance.nodeDraining) || isResizable(app, instance),
       vanished: app.vanished[name] ?? 0,
     });
     leaving.push(...plan.leave);
@@ -170,6 +180,21 @@ function planPauses(
     if (revision === null) return [{ do: 'freeze', instance: id, why: 'it serves nobody' }];
     return [{ do: 'hold', instance: id, revision, why: 'somebody paused it' }];
   });
+}
+
+function planResizes(
+  app: AppSnapshot,
+  deployment: DeploymentSnapshot | null,
+  leaving: readonly Leaving[],
+): Step[] {
+  return app.instances
+    .filter((each) => isResizable(app, each) && !leaving.some(({ instance }) => instance === each))
+    .map(({ id }) => ({
+      do: 'resize',
+      instance: id,
+      deployment: deployment?.id ?? null,
+      why: 'only its sizes are not those of the current release',
+    }));
 }
 
 /** A name the app had under another platform domain must not go on leading to its instances. */

@@ -39,6 +39,8 @@ export function hasSucceeded(app: AppSnapshot, routeIsCurrent: boolean): boolean
     const serving = current.filter((each) => (isReady(each) && !each.nodeLost) || each.paused);
     // What is made in place of an instance whose node is drained is no part of the deployment.
     const moving = current.filter((each) => each.nodeDraining);
+    // Its node has not said yet that it took the other sizes on.
+    if (serving.some((each) => each.resized && !each.settled)) return false;
     if (serving.length < count || current.length > count + moving.length) return false;
     // Those ordered gone serve nobody any more; how long they take to end is their own affair.
     if (instances.some((each) => each.desired !== 'gone' && !current.includes(each))) return false;

@@ -24,8 +24,8 @@ export async function readApp(tx: PlatformTx, appId: string): Promise<StoredApp 
       'id', a."id", 'tenantId', a."tenantId", 'state', a."state", 'epoch', a."epoch",
       'name', a."name", 'tenantSlug', t."slug",
       'release', (
-        SELECT json_build_object('id', r."id", 'version', r."version",
-          'imageReference', r."imageReference", 'processes', r."processes")
+        SELECT json_build_object('id', r."id", 'family', coalesce(r."familyId", r."id"),
+          'version', r."version", 'imageReference', r."imageReference", 'processes', r."processes")
         FROM "Release" r WHERE r."id" = a."currentReleaseId"),
       'formation', (
         SELECT coalesce(json_object_agg(f."process", f."count"), '{}')
@@ -33,6 +33,8 @@ export async function readApp(tx: PlatformTx, appId: string): Promise<StoredApp 
       'instances', (
         SELECT coalesce(json_agg(json_build_object(
           'id', i."id", 'process', i."process", 'releaseId', i."releaseId", 'version', r."version",
+          'family', coalesce(r."familyId", r."id"), 'outgrown', i."outgrown",
+          'settled', i."seenGeneration" >= i."generation", 'resized', i."madeVersion" IS NOT NULL,
           'deploymentId', i."deploymentId", 'epoch', i."epoch",
           'nodeId', i."nodeId", 'nodeLost', n."state" IS NOT DISTINCT FROM 'lost',
           'nodeDraining', coalesce(n."draining", false),

@@ -47,6 +47,7 @@ const command = fc.oneof(
   fc.record({ do: fc.constant('uncordon' as const), node: fc.constantFrom('n0', 'n1') }),
   fc.record({ do: fc.constant('pause' as const), which: fc.nat(3) }),
   fc.record({ do: fc.constant('resume' as const) }),
+  fc.record({ do: fc.constant('resize' as const) }),
   fc.record({ do: fc.constant('delete' as const), which: fc.nat(3) }),
   // Between two commands things move on, mostly.
   { arbitrary: wait, weight: 8 },
@@ -98,6 +99,12 @@ class Story {
     } else if (each.do === 'lose') {
       for (const instance of world.instances)
         if (instance.nodeId === each.node) instance.nodeLost = true;
+    } else if (each.do === 'resize') {
+      const { id, family, processes } = world.release;
+      world.release = { ...releaseOf(++this.version, processes), family };
+      this.history.set(world.release.id, world.release);
+      if (this.broken.has(id)) this.broken.add(world.release.id);
+      startDeployment(world, 'resize', this.good);
     } else {
       if (each.do === 'scale') world.formation = { web: each.web ?? 1, worker: each.worker ?? 1 };
       if (each.do === 'restart') world.epoch += 1;

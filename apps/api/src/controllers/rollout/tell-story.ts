@@ -23,7 +23,9 @@ export function tellStory(app: AppSnapshot, deployment: DeploymentSnapshot): str
 
 function linesOf(instance: InstanceSnapshot): string[] {
   const { id, process, version, state, message } = instance;
-  const lines = [`instance ${id} of ${process} is made for v${version}`];
+  const lines = instance.resized
+    ? [`instance ${id} of ${process} gets the sizes of v${version} in place`]
+    : [`instance ${id} of ${process} is made for v${version}`];
   if (state === 'pending' && message) lines.push(`instance ${id} waits for a node: ${message}`);
   if (state === 'pulling') lines.push(`instance ${id} pulls its image`);
   if (instance.lastExit) lines.push(`instance ${id} ended: ${instance.lastExit.message}`);
@@ -54,6 +56,8 @@ export function successLine(app: AppSnapshot, deployment: DeploymentSnapshot): s
   switch (deployment.kind) {
     case 'scale':
       return `scaled: ${counts} ready`;
+    case 'resize':
+      return `v${app.release?.version ?? ''} is live, ${counts} resized`;
     case 'restart':
       return `restarted: ${counts} ready`;
     case 'start':

@@ -52,6 +52,22 @@ export function isCurrent(app: AppSnapshot, instance: InstanceSnapshot): boolean
   return instance.releaseId === app.release?.id && instance.epoch === app.epoch;
 }
 
+/** Whether it becomes current by other sizes alone, where it is. */
+export function isResizable(app: AppSnapshot, instance: InstanceSnapshot): boolean {
+  return (
+    app.state === 'active' &&
+    !isParked(app) &&
+    !isCurrent(app, instance) &&
+    instance.family === app.release?.family &&
+    instance.epoch === app.epoch &&
+    instance.desired === 'running' &&
+    instance.nodeId !== null &&
+    !instance.nodeLost &&
+    !instance.nodeDraining &&
+    !instance.outgrown
+  );
+}
+
 /** Whether it does not run, and not because somebody asked for that. */
 export function isDown({ state }: InstanceSnapshot): boolean {
   return state === 'backoff' || state === 'crashloop' || state === 'failed';

@@ -14,7 +14,12 @@ export const instanceOf = (id: string, over: Partial<InstanceSnapshot> = {}): In
   id,
   process: 'web',
   releaseId: 'r1',
+  // Its own release's, unless said otherwise.
+  family: over.releaseId ?? 'r1',
   version: 1,
+  settled: true,
+  resized: false,
+  outgrown: false,
   deploymentId: null,
   epoch: 0,
   nodeId: 'n1',

@@ -48,6 +48,7 @@ export function emptyWorld(): World {
 
 export const releaseOf = (version: number, processes: readonly ProcessDefinition[]) => ({
   id: `r${version}`,
+  family: `r${version}`,
   version,
   imageReference: `image:${version}`,
   processes: [...processes],
@@ -55,7 +56,7 @@ export const releaseOf = (version: number, processes: readonly ProcessDefinition
 
 export function startDeployment(
   world: World,
-  kind: 'deploy' | 'scale' | 'restart' | 'stop' | 'start',
+  kind: 'deploy' | 'scale' | 'restart' | 'stop' | 'start' | 'resize',
   fromReleaseId: string | null,
 ): void {
   world.deployment = {
@@ -104,6 +105,9 @@ function carryOutOne(world: World, step: Step, history: History): void {
     case 'thaw':
       Object.assign(instance ?? {}, { frozen: false, drainRevision: null, drainStartedAt: null });
       return;
+    case 'resize':
+      Object.assign(instance ?? {}, { releaseId: world.release?.id, resized: true });
+      return;
     case 'remove':
       Object.assign(instance ?? {}, { desired: 'gone' });
       return;
@@ -146,7 +150,11 @@ function newInstance(
     id: step.instance,
     process: step.process,
     releaseId: world.release?.id ?? 'none',
+    family: world.release?.family ?? 'none',
     version: world.release?.version ?? 0,
+    settled: true,
+    resized: false,
+    outgrown: false,
     deploymentId: step.deployment,
     epoch: world.epoch,
     nodeId: null,

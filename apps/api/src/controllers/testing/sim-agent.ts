@@ -167,7 +167,7 @@ export class SimAgent {
     const { address, state } = held ?? { address: nextAddress(), state: 'pulling' as const };
     this.instances.set(instance, { spec, generation, state, address });
     if (spec.paused) return this.#become(instance, 'paused');
-    if (held?.state === 'paused') return this.#become(instance, 'ready');
+    if (held) return this.#become(instance, held.state === 'paused' ? 'ready' : held.state);
     await this.#start(spec);
   }
 
