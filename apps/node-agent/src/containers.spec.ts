@@ -15,6 +15,7 @@ import {
   type TestImage,
   type TestRegistry,
 } from '@bulkhead/runtime/testing';
+import { readdirSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { gone } from './spec-fixtures.ts';
 import { ControlPlane, eventually, Host, NatsServer } from './testing.ts';
@@ -171,8 +172,23 @@ test('a pause stops all of it, over the next agent and a resume, and its process
   await eventually('another tick', async () => (await ticks()) > held);
   expect(await runtime.find(one)).toMatchObject({ state: 'running', pid });
 
-  // Held still it is stopped all the same.
-  await want(one, command, { generation: 4, paused: true });
+  // Held still in the middle of a check it is stopped all the same.
+  const health = healthCheck.parse({ ...slowCheck, timeoutSeconds: 60 });
+  await want(one, command, { generation: 4, health });
+  await eventually('a check', () => checksUnderWay() > 0);
+  await want(one, command, { generation: 5, health, paused: true });
   await plane.state(one, 'paused');
   await remove(one);
+  expect(checksUnderWay()).toBe(0);
 });
+
+const slowCheck = { kind: 'command', command: ['sleep', '3217'] };
+/** Processes that `slowCheck` runs in. */
+const checksUnderWay = () =>
+  readdirSync('/proc').filter((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8') === 'sleep\0' + '3217\0';
+    } catch {
+      return false;
+    }
+  }).length;

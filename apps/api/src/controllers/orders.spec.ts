@@ -91,6 +91,27 @@ test('a deploy to a paused app that fails leaves it paused', async () => {
   await eventually('the route says so', () => routeOf('asleep')?.state === 'paused');
 });
 
+test('nothing is frozen that an edge may still send to, also over a restart of the API', async () => {
+  await platform.succeeded(await platform.deploy('patient'));
+  const [one] = await platform.instances('patient');
+  platform.edge.mute = true;
+  await pause('patient');
+  await eventually('it leaves the route', () => routeOf('patient')?.state === 'paused');
+  await eventually('it is known to leave it', async () => {
+    const [row] = await platform.instances('patient');
+    return row?.drainRevision != null;
+  });
+  await platform.addReplica();
+  await platform.replicas[0]?.stop();
+  const [waiting] = await platform.instances('patient');
+  expect(waiting).toMatchObject({ id: one?.id, frozen: false, state: 'ready' });
+  expect(heldBy(one?.id ?? '')?.spec.paused).toBe(false);
+
+  // The next replica asks again, and the edge says it now.
+  platform.edge.mute = false;
+  await inState('patient', 'paused');
+});
+
 test('a paused app can be stopped, and started again it runs', async () => {
   await platform.succeeded(await platform.deploy('off'));
   await pause('off');

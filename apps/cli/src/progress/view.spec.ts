@@ -104,8 +104,10 @@ describe('the picture', () => {
     expect(draw(deployment({ instances: [instance(state)] }), canvas()).at(-1)).toBe(
       '    ✗ i00000000000a  v2   backoff   2 restarts, exited with code 3',
     );
-    expect(stateOf({ state: 'READY', desired: 'GONE' })).toBe('stopping');
-    expect(stateOf({ state: 'GONE', desired: 'GONE' })).toBe('gone');
+    expect(stateOf({ state: 'READY', desired: 'GONE', paused: true })).toBe('stopping');
+    expect(stateOf({ state: 'GONE', desired: 'GONE', paused: false })).toBe('gone');
+    expect(stateOf({ state: 'READY', desired: 'RUNNING', paused: true })).toBe('pausing');
+    expect(stateOf({ state: 'PAUSED', desired: 'RUNNING', paused: true })).toBe('paused');
   });
 });
 

@@ -24,10 +24,12 @@ export function title(deployment: Deployment): string {
 }
 
 /** How an instance is doing in one word; one on its way out says so, whatever its process does. */
-export function stateOf(instance: Pick<Instance, 'state' | 'desired'>): string {
+export function stateOf(instance: Pick<Instance, 'state' | 'desired' | 'paused'>): string {
   if (instance.state === 'GONE') return 'gone';
   if (instance.desired === 'GONE') return 'stopping';
   if (instance.desired === 'DRAINING') return 'draining';
+  // Still leaving the route, or being told to its node.
+  if (instance.paused && instance.state !== 'PAUSED') return 'pausing';
   return instance.state.toLowerCase();
 }
 
@@ -51,6 +53,7 @@ export function paintState(state: string, style: Style, text = state): string {
       return style.bad(text);
     case 'unready':
     case 'paused':
+    case 'pausing':
       return style.warn(text);
     case 'stopping':
     case 'draining':
