@@ -127,6 +127,13 @@ const refused: [string, (tx: TenantTx) => Promise<unknown>][] = [
   ['orders.resume', (tx) => tx.orders.resume({ app: 'shop', instance: known.instance })],
   ['orders.restart', (tx) => tx.orders.restart({ app: 'shop', instance: known.instance })],
   ['orders.remove', (tx) => tx.orders.remove({ app: 'shop', instance: known.instance })],
+  [
+    'instances.open',
+    (tx) =>
+      tx.instances.open('shop', { instance: known.instance }, 'instance.exec', { command: ['id'] }),
+  ],
+  ['instances.placeOfTask', (tx) => tx.instances.placeOfTask(known.app, known.instance)],
+  ['tasks.attach', (tx) => tx.tasks.attach({ app: 'shop', instance: known.instance })],
   ['tasks.run', (tx) => tx.tasks.run({ app: 'shop', command: ['id'] })],
   ['tasks.stop', (tx) => tx.tasks.stop({ app: 'shop', instance: known.instance })],
   ['members.setRole', (tx) => tx.members.setRole({ email: known.email, role: 'viewer' })],
@@ -146,6 +153,7 @@ const empty: [string, (tx: TenantTx) => Promise<unknown>][] = [
   ['deployments.list', async (tx) => (await tx.deployments.list(known.app, {})).nodes],
   ['instances.list', async (tx) => (await tx.instances.list(known.app, {})).nodes],
   ['instances.live', (tx) => tx.instances.live(known.app)],
+  ['instances.running', (tx) => tx.instances.running(known.app)],
   [
     'members.list',
     async (tx) => (await tx.members.list({})).nodes.filter(({ id }) => id !== mallory.userId),
