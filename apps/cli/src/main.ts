@@ -53,7 +53,8 @@ function report(problem: CliError, io: Io, json: boolean): void {
   const interrupted = problem instanceof Interrupted;
   const label = interrupted ? noteStyle.warn('stopped:') : noteStyle.bad('error:');
   stderr.write(`${label} ${plainText(problem.message)}\n`);
-  if (problem.hint !== null) stderr.write(`${plainText(problem.hint)}\n`);
+  if (problem.hint !== null)
+    stderr.write(`${problem.hint.split('\n').map(plainText).join('\n')}\n`);
 }
 
 const interrupt = new AbortController();

@@ -173,10 +173,11 @@ export function inspectCommands(program: Command, act: Act): void {
           ...at,
           instance,
         });
-        out.data(found);
-        for (const { change, path } of found.changes) out.line(`${letters[change]} ${path}`);
+        const changes = found.changes.toSorted((a, b) => (a.path < b.path ? -1 : 1));
+        out.data({ ...found, changes });
+        for (const { change, path } of changes) out.line(`${letters[change]} ${path}`);
         if (found.truncated) out.warn('there are more; these are only the first ones');
-        if (found.changes.length === 0) out.note('No changes.');
+        if (changes.length === 0) out.note('No changes.');
       }),
     ),
     ['diff i3k9 --app hello', "diff i3k9 --app hello --json | jq -r '.changes[].path'"],

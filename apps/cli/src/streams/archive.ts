@@ -21,6 +21,8 @@ export function firstType(bytes: Buffer): string | null {
   let at = 0;
   while (at + block <= bytes.length) {
     const header = new Header(bytes, at);
+    // The end of an archive that has nothing in it.
+    if (header.nullBlock) return null;
     if (!header.cksumValid || header.type === undefined) throw broken();
     if (!prefaces.has(header.type)) return header.type;
     at += block + Math.ceil((header.size ?? 0) / block) * block;
@@ -42,13 +44,17 @@ const broken = () =>
 export class Unpacking {
   readonly #unpack: Unpack;
   readonly #done: Promise<void>;
+  readonly #umask: number;
   #failed: string[] = [];
 
   private constructor(landing: Landing, root: string) {
+    // The library makes files with their permissions, as far as the umask lets it.
+    this.#umask = process.umask(0);
     this.#unpack = new Unpack({
       cwd: landing.directory,
       chmod: true,
       processUmask: 0,
+      umask: this.#umask,
       preserveOwner: false,
       filter: (_path, entry) => this.#rename(entry as ReadEntry, root, landing.name),
       onwarn: (code, message) => {
@@ -102,7 +108,11 @@ export class Unpacking {
   /** Waits until all of it is on the disk. Gives what was left out or failed, a sentence each. */
   async end(): Promise<readonly string[]> {
     this.#unpack.end();
-    await this.#done;
+    try {
+      await this.#done;
+    } finally {
+      process.umask(this.#umask);
+    }
     return this.#failed;
   }
 }

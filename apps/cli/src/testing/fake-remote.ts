@@ -53,7 +53,13 @@ export class FakeRemote {
     const id = newId('i');
     app.knowInstances(id);
     const instance = app.instanceList.find((one) => one.id === id) as Instance;
-    Object.assign(instance, { state: 'PULLING', oneOff: true, process: 'run', goneAt: null });
+    Object.assign(instance, {
+      state: 'PULLING',
+      oneOff: true,
+      process: 'run',
+      desired: 'RUNNING',
+      goneAt: null,
+    });
     if (input.detach === true) return { instance, stream: null };
     const { command, stdin = false, terminal } = input;
     const stream = { kind: 'run', command, stdin, terminal: terminal != null } as const;
@@ -64,7 +70,7 @@ export class FakeRemote {
     this.asked.push(input);
     const found = app.instanceList.find(({ id, oneOff }) => oneOff && id === input.instance);
     if (!found) throw refuse('NOT_FOUND', `task ${String(input.instance)} not found`);
-    const command = ['sh', '-c', 'echo from its start; exit 4'];
+    const command = ['sh', '-c', 'echo from its start on; exit 4'];
     return this.streams.ticket(found.id, { kind: 'run', command, stdin: false, terminal: false });
   }
 

@@ -1,6 +1,9 @@
 import { spawn } from 'node:child_process';
 import type { Person } from './harness.ts';
 
+// A terminal without a size is none of anybody's; a Ctrl-C is for the program, not for the shell.
+const setUp = 'stty cols 100 rows 30; trap : INT; ';
+
 /** A person at a real terminal, which script(1) makes: what it shows, and keys to press. */
 export class AtTerminal {
   shown = '';
@@ -10,16 +13,20 @@ export class AtTerminal {
 
   /** `commands` is for sh; `$BULKHEAD` in it runs the program under test. */
   constructor(person: Person, commands: string, env: NodeJS.ProcessEnv = {}) {
-    this.#child = spawn('script', ['--quiet', '--return', '--command', commands, '/dev/null'], {
-      env: person.environment({
-        SHELL: '/bin/sh',
-        TERM: 'xterm',
-        BULKHEAD: `${process.execPath} ${person.workbench.bundle}`,
-        ...env,
-      }),
-      cwd: person.home,
-      stdio: 'pipe',
-    });
+    this.#child = spawn(
+      'script',
+      ['--quiet', '--return', '--command', `${setUp}${commands}`, '/dev/null'],
+      {
+        env: person.environment({
+          SHELL: '/bin/sh',
+          TERM: 'xterm',
+          BULKHEAD: `${process.execPath} ${person.workbench.bundle}`,
+          ...env,
+        }),
+        cwd: person.home,
+        stdio: 'pipe',
+      },
+    );
     this.#child.stdout.on('data', (bytes: Buffer) => (this.shown += bytes.toString()));
     this.#child.stdin.on('error', () => undefined);
     this.ended = new Promise((resolve) => this.#child.on('close', () => resolve()));
