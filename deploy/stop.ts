@@ -2,7 +2,7 @@
  * Stops a platform and shows that nothing of it is left. Works on what is there: it may have been
  * started from another clone, be half broken, or never have been started.
  */
-import { readdir, rm } from 'node:fs/promises';
+import { readdir, readlink, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { StepFailure, createSteps } from './bootstrap/steps.mjs';
 import { describe, findLeftovers, isEmpty } from './leftovers.ts';
@@ -56,6 +56,7 @@ export async function stopPlatform(options: StopOptions): Promise<void> {
       'some of the platform is still there',
     );
   });
+  await removeFilesInMemory(paths);
   // runit keeps its own state (fifos, pids) here; the next `up` writes it all again.
   await rm(paths.service, { recursive: true, force: true });
   await rm(paths.run, { recursive: true, force: true });
@@ -69,6 +70,14 @@ export async function stopPlatform(options: StopOptions): Promise<void> {
       `  The data is kept in ${stateDir}. \`npm run up\` goes on with it; \`npm run down -- --purge\` deletes it.`,
     );
   }
+}
+
+/** The agent's `destroy` does it, where it can. Only a name that the runtime gives (libs/runtime/src/run-dir.ts). */
+async function removeFilesInMemory(paths: Layout): Promise<void> {
+  const link = join(paths.node, 'runtime/run');
+  const target = await readlink(link).catch(() => '');
+  if (/^\/(run|dev\/shm)\/bulkhead-[0-9a-f]{16}$/.test(target))
+    await rm(target, { recursive: true, force: true });
 }
 
 async function removeContainers(

@@ -13,7 +13,8 @@ import { writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { V1Limits, V2Limits } from './cgroup-limits.ts';
 import type { CgroupLimits } from './cgroup-limits.ts';
-import { hiddenCgroups, hybridMounts } from './host-thread.ts';
+import { hiddenCgroups, hybridMounts, inPrivateMounts } from './host-thread.ts';
+import { mount, MS_NOSUID, SyscallError, umount } from './syscalls.ts';
 
 /**
  * The machine's cgroups, v1 or v2, behind one set of verbs. Paths are relative to each hierarchy's
@@ -321,6 +322,24 @@ const fieldsOf = (text: string | null): ReadonlyMap<string, number> =>
       return [name, Number(value)];
     }),
   );
+
+/**
+ * Tells the kernel that processes often change cgroups here (mount option `favordynmods`): without it
+ * each change waits for an RCU grace period, 8 ms and more, when there was none just before. The
+ * option belongs to a hierarchy and acts on all of them, so an empty one of our own asks for it, for
+ * a moment and where nobody sees it. Since Linux 6.18 it lasts until the next boot. Older kernels
+ * forget it at once (before 6.0 they refuse it), and `warm` has to do.
+ */
+export function favorMoves(scratch: string): void {
+  try {
+    inPrivateMounts(() => {
+      mount('none', scratch, 'cgroup', MS_NOSUID, 'none,name=bulkhead-favor,favordynmods');
+      umount(scratch);
+    });
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+  }
+}
 
 /** On v2 a cgroup's files of a controller are there when the parent has it enabled for its children. */
 function enableControllers(cgroup: string): void {

@@ -1,4 +1,5 @@
 import { cleanEnv } from './exec.ts';
+import { readOnlyCrun } from './host-thread.ts';
 import { openPipe, readPipe, spawnDetached } from './spawn.ts';
 import { closeFd } from './syscalls.ts';
 
@@ -46,7 +47,7 @@ export function spawnConmon(options: ConmonOptions): Conmon {
     const { pid, ended } = spawnDetached(options.conmon, args, {
       cwd: options.bundle,
       third: pipe.write,
-      env: cleanEnv({ _OCI_SYNCPIPE: '3' }),
+      env: cleanEnv({ ...readOnlyCrun, _OCI_SYNCPIPE: '3' }),
     });
     return new Conmon(pid, ended, pipe.read);
   } catch (error) {

@@ -151,7 +151,7 @@ async function withoutShared(): Promise<string[]> {
     .filter((entry) => entry.isDirectory() && entry.name !== '.conmon')
     .map((entry) => entry.name);
   const rest = (await traces(options)).filter(
-    (trace) => !/^(cgroup|nftables|policy|loop|pool)/.test(trace),
+    (trace) => !/^(cgroup|nftables|policy|loop|pool|run directory)/.test(trace),
   );
   return [...tenants, ...rest];
 }

@@ -15,7 +15,7 @@ import { step } from './steps.ts';
 export async function dismantle(host: Host, record: ContainerRecord): Promise<void> {
   const cgroup = containerCgroup(host, record);
   // Half-made: its conmon and crun are in no record and no cgroup of the container yet.
-  if (record.phase === 'making') await killSupervisors(host.store.paths(record.id).dir);
+  if (record.phase === 'making') await killSupervisors(host.store.paths(record.id).run);
   step('kill');
   await host.cgroups.kill(cgroup);
   step('remove-crun-state');
@@ -71,12 +71,12 @@ export function removeTenantCgroup(
   host.cgroups.remove(tenantCgroup(host, tenantId));
 }
 
-/** Removes what belonged to one run: the writable layer and the bundle with its environment. */
+/** Removes what belonged to one run: the writable layer and its files in memory. */
 export async function clearRun(host: Host, id: string): Promise<void> {
   step('clear-layer');
   await host.layers().remove(id);
   step('clear-bundle');
-  await host.store.deleteBundle(id);
+  host.store.deleteRun(id);
 }
 
 /** Removes every file of a container. */

@@ -32,6 +32,7 @@ import { makeContainer } from './make.ts';
 import { bootId, isAlive, signal } from './processes.ts';
 import type { ProcessIdentity } from './processes.ts';
 import { cleanUp, clearHost, prepareHost } from './reconcile.ts';
+import { removeRunDir, runDir } from './run-dir.ts';
 import { RuntimeError } from './runtime.ts';
 import { holdStateDir, releaseStateDir } from './state-owner.ts';
 import type {
@@ -93,6 +94,7 @@ class HostRuntime implements ContainerRuntime {
     this.#options = options;
     this.#problem = options.onProblem ?? (() => undefined);
     const layersDir = `${stateDir}/layers`;
+    const run = runDir(stateDir);
     let layers: WritableLayers | null = null;
     const addresses = planAddresses(options.network, options.idBase, options.vethPrefix);
     this.#host = {
@@ -110,7 +112,7 @@ class HostRuntime implements ContainerRuntime {
         ...(options.imageWaterMarks && { waterMarks: options.imageWaterMarks }),
         inUse: () => [...this.#records.values()].map((record) => record.digest),
       }),
-      store: new ContainerStore(`${stateDir}/containers`, layersDir),
+      store: new ContainerStore(`${stateDir}/containers`, `${run}/containers`, layersDir),
       openLayers: async () => {
         const { diskPoolMiB: poolMiB } = options;
         layers = await openLayers({ stateDir, dir: layersDir, poolMiB, onProblem: this.#problem });
@@ -129,9 +131,9 @@ class HostRuntime implements ContainerRuntime {
       conmon: findProgram('conmon'),
       busybox: lookForProgram('busybox'),
       dirs: {
-        crun: `${stateDir}/crun`,
-        exits: `${stateDir}/exits`,
-        sockets: `${stateDir}/sockets`,
+        crun: `${run}/crun`,
+        exits: `${run}/exits`,
+        sockets: `${run}/sockets`,
         scratch: `${stateDir}/scratch`,
       },
     };
@@ -492,6 +494,7 @@ class HostRuntime implements ContainerRuntime {
     this.#exitWatcher = null;
     await this.#host.images.close();
     await clearHost(this.#host);
+    removeRunDir(this.#options.stateDir);
     this.#reconciled = false;
     releaseStateDir(this.#options.stateDir);
     const failed = removals

@@ -4,9 +4,12 @@ import { isMainThread } from 'node:worker_threads';
 import {
   CLONE_NEWNET,
   CLONE_NEWNS,
+  MS_BIND,
   MS_NODEV,
   MS_NOSUID,
+  MS_RDONLY,
   MS_REC,
+  MS_REMOUNT,
   MS_SLAVE,
   mount,
   setns,
@@ -52,6 +55,22 @@ async function enter(): Promise<void> {
   base = openSync('/proc/thread-self/ns/mnt', 'r');
   process.chdir(cwd);
 }
+
+/**
+ * Makes a program's file read-only for what this process starts. crun copies itself before it touches
+ * a container, so that nobody in there can write to the host's crun (CVE-2019-5736), unless it finds
+ * itself on a read-only mount and `readOnlyCrun` in its environment: loading it twice costs a start a
+ * millisecond. Should the file be replaced, the mount goes with it, and crun copies itself again.
+ */
+export function makeReadOnly(program: string): void {
+  if (base === null) throw new Error('Call enterBaseNamespace() first.');
+  if (readOnly.has(program)) return;
+  mount(program, program, null, MS_BIND, null);
+  mount('none', program, null, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, null);
+  readOnly.add(program);
+}
+const readOnly = new Set<string>();
+export const readOnlyCrun = { _LIBCONTAINER_CLONED_BINARY: '1' } as const;
 
 /** Mount points of a hybrid machine's cgroup v2, hidden from crun behind ordinary directories. */
 export const hiddenCgroups = (): readonly string[] => hidden;

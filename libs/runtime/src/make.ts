@@ -159,8 +159,8 @@ function prepareDirectories(host: Host, { id, resources }: ContainerSpec, slot: 
   const idBase = host.addresses.idBase(slot);
   step('make-directories');
   rmSync(`${host.dirs.exits}/${id}`, { force: true });
+  for (const dir of [paths.run, paths.rootfs, paths.etc]) mkdirSync(dir, { mode: 0o711 });
   mkdirSync(paths.bundle, { mode: 0o700 });
-  for (const dir of [paths.rootfs, paths.etc]) mkdirSync(dir, { recursive: true, mode: 0o711 });
   mkdirSync(paths.logs, { recursive: true, mode: 0o700 });
   step('rotate-log');
   rotateBeforeStart(paths.logs);
@@ -277,8 +277,10 @@ function startError(host: Host, command: string, error: unknown): Error {
       options,
     );
   // crun and conmon do not always say that it was the disk.
-  const { bavail, bsize } = statfsSync(host.dirs.crun);
-  if (bavail * bsize < leastFreeBytes) return outOfDisk(error);
+  for (const dir of [host.dirs.scratch, host.dirs.crun]) {
+    const { bavail, bsize } = statfsSync(dir);
+    if (bavail * bsize < leastFreeBytes) return outOfDisk(error);
+  }
   return new RuntimeError('start-failed', 'The container could not be started.', options);
 }
 

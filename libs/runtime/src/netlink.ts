@@ -38,6 +38,9 @@ function u32(value: number): Buffer {
   return out;
 }
 
+/** For one answer at a time, of whichever socket: requests are synchronous. */
+const buffer = Buffer.alloc(65_536);
+
 /**
  * A netlink socket of the network namespace in which it was made. Requests are synchronous: the
  * kernel does the work inside `send`, microseconds each, where an `ip` process takes milliseconds.
@@ -64,7 +67,6 @@ export class NetlinkSocket {
 
   #answers(what: string, sequence: number): Buffer[] {
     const answers: Buffer[] = [];
-    const buffer = Buffer.alloc(65_536);
     for (;;) {
       const size = receive(this.#fd, buffer);
       for (let at = 0; at + 16 <= size;) {

@@ -1,26 +1,37 @@
 import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import { favorMoves } from './cgroups.ts';
 import { clearRun, deleteContainer, dismantle } from './dismantle.ts';
 import { endEntries, endEntriesOf } from './enter.ts';
 import { conmonCgroup, containerCgroup, startFifo } from './host.ts';
 import type { Host } from './host.ts';
-import { enterBaseNamespace } from './host-thread.ts';
+import { enterBaseNamespace, makeReadOnly } from './host-thread.ts';
 import { listInterfaces, removeInterface } from './network.ts';
 import { killSupervisors } from './processes.ts';
+import { prepareRunDir, runDir } from './run-dir.ts';
 import type { ContainerRecord } from './state.ts';
 import { step } from './steps.ts';
 
 /** Directories, cgroup parents, firewall: what must be there before any container. */
 export async function prepareHost(host: Host, stateDir: string): Promise<void> {
   await enterBaseNamespace();
+  step('seal-crun');
+  makeReadOnly(host.crun);
   await endEntries(host);
+  mkdirSync(stateDir, { recursive: true, mode: 0o711 });
+  step('make-run-directory');
+  prepareRunDir(stateDir);
   step('make-host-directories');
   // Mapped ids pass through these to a container's root file system, and see nothing on the way.
-  for (const dir of [stateDir, `${stateDir}/containers`]) {
+  const run = runDir(stateDir);
+  for (const dir of [stateDir, run, `${run}/containers`]) {
     mkdirSync(dir, { recursive: true, mode: 0o711 });
     chmodSync(dir, 0o711);
   }
+  mkdirSync(`${stateDir}/containers`, { recursive: true, mode: 0o700 });
   for (const dir of Object.values(host.dirs)) mkdirSync(dir, { recursive: true, mode: 0o700 });
+  step('favor-moves');
+  favorMoves(host.dirs.scratch);
   await host.openLayers();
   await host.images.prepare();
   step('make-conmon-cgroup');
@@ -51,7 +62,7 @@ export async function cleanUp(
         continue;
       }
       if (record) await dismantle(host, { ...record, phase: 'making' });
-      else await killSupervisors(host.store.paths(id).dir);
+      else await killSupervisors(host.store.paths(id).run);
       await deleteContainer(host, id);
     } catch (error) {
       if (record) host.slots.claim(record.slot);

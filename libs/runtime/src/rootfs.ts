@@ -1,8 +1,10 @@
 import { closeSync, mkdirSync, openSync, readSync, fstatSync, constants } from 'node:fs';
 import {
+  attach,
+  cloneIdmapped,
+  closeFd,
   makeNullDevice,
   mount,
-  mountIdmapped,
   MS_BIND,
   MS_NODEV,
   MS_NOSUID,
@@ -28,9 +30,10 @@ export interface RootfsParts {
 
 /**
  * Mounts the overlay: layers that all containers share, seen through this container's ids, under
- * its own writable layer. Only inside `inPrivateMounts`. The layers are mounted on short relative
- * paths, because the options of a mount must fit a page and an image may have 127 layers; once the
- * overlay holds them they need no place in the tree, so that the namespace keeps only what it needs.
+ * its own writable layer. Only inside `inPrivateMounts`. The layers get no place in the tree: the
+ * overlay takes them by descriptor. A kernel before 6.15 refuses that (EINVAL); there they are mounted
+ * on short relative paths, because the options of a mount must fit a page and an image may have 127
+ * layers, and unmounted again, which waits for an RCU grace period.
  *
  * It also gets a /dev/null of its own: crun hands the files behind standard input and output to the
  * container's user, and with the machine's /dev/null as input every tenant would own that.
@@ -42,12 +45,35 @@ export function mountRootfs(parts: RootfsParts): void {
   makeNullDevice('null');
   mount('null', '/dev/null', null, MS_BIND, null);
   step('mount-layers');
-  parts.layers.forEach((layer, index) => {
-    mkdirSync(String(index));
-    mountIdmapped(layer, String(index), parts.usernsFd);
-  });
+  const trees: number[] = [];
+  try {
+    for (const layer of parts.layers) trees.push(cloneIdmapped(layer, parts.usernsFd));
+    try {
+      mountOverlay(
+        parts,
+        trees.map((tree) => `/proc/self/fd/${tree}`),
+      );
+    } catch (error) {
+      if (!(error instanceof SyscallError) || error.code !== 'EINVAL') throw error;
+      trees.forEach((tree, index) => {
+        mkdirSync(String(index));
+        attach(tree, String(index));
+      });
+      mountOverlay(
+        parts,
+        trees.map((_, index) => String(index)),
+      );
+      process.chdir('/');
+      umount(parts.scratch);
+    }
+  } finally {
+    for (const tree of trees) closeFd(tree);
+  }
+}
+
+function mountOverlay(parts: RootfsParts, lowers: readonly string[]): void {
   const options = [
-    `lowerdir=${parts.layers.map((_, index) => index).join(':')}`,
+    `lowerdir=${lowers.join(':')}`,
     `upperdir=${parts.layer}/upper`,
     `workdir=${parts.layer}/work`,
     // A layer's own attributes must not send lookups elsewhere.
@@ -57,9 +83,6 @@ export function mountRootfs(parts: RootfsParts): void {
   ];
   step('mount-overlay');
   mount('overlay', parts.rootfs, 'overlay', MS_NOSUID | MS_NODEV, options.join(','));
-  process.chdir('/');
-  step('unmount-scratch');
-  umount(parts.scratch);
 }
 
 const largestFile = 1024 * 1024;
@@ -76,10 +99,10 @@ export function readInside(rootfs: string, path: string): string | null {
     );
     try {
       if (!fstatSync(file).isFile()) return null;
-      const buffer = Buffer.alloc(largestFile);
+      const buffer = Buffer.alloc(Math.min(fstatSync(file).size, largestFile));
       let size = 0;
-      for (let read = 1; read > 0 && size < largestFile; size += read)
-        read = readSync(file, buffer, size, largestFile - size, null);
+      for (let read = 1; read > 0 && size < buffer.length; size += read)
+        read = readSync(file, buffer, size, buffer.length - size, null);
       return buffer.toString('utf8', 0, size);
     } finally {
       closeSync(file);

@@ -1,12 +1,21 @@
-import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { resources } from '@bulkhead/protocol';
 import { z } from 'zod';
 
 /**
- * What the runtime knows of each container, one file each, replaced whole by rename. A phase is
- * written before the side effects that it announces, so that after a crash `reconcile` knows what
- * may exist. Files are not synced: everything they speak of, but for directories, ends with the
+ * What the runtime knows of each container, one file each. A phase is written before the side effects
+ * that it announces, so that after a crash `reconcile` knows what may exist. Files are not synced: everything they speak of, but for directories, ends with the
  * machine, and a directory without a readable file is rubbish by definition.
  */
 export const containerRecord = z.object({
@@ -46,10 +55,12 @@ export const containerRecord = z.object({
 });
 export type ContainerRecord = z.infer<typeof containerRecord>;
 
-/** Paths of one container; its directory is `0711`, so that mapped ids can pass to the root file system. */
+/** Paths of one container. `run` and what is in it ends with the machine and is in memory (run-dir.ts). */
 export interface ContainerPaths {
   dir: string;
   record: string;
+  /** Mode `0711`, so that mapped ids can pass to the root file system. */
+  run: string;
   bundle: string;
   rootfs: string;
   /** Upper and work directory of the overlay, new with every start; may be seen by the main thread and its children only (disk.ts). */
@@ -58,30 +69,37 @@ export interface ContainerPaths {
   logs: string;
 }
 
+/** Of a record's file, bytes: more than a record takes, so that its size does not change. */
+const recordSize = 2048;
+
 export class ContainerStore {
   readonly #root: string;
+  readonly #run: string;
   readonly #layers: string;
-  constructor(root: string, layers: string) {
+  constructor(root: string, run: string, layers: string) {
     this.#root = root;
+    this.#run = run;
     this.#layers = layers;
   }
 
   paths(id: string): ContainerPaths {
     const dir = `${this.#root}/${id}`;
+    const run = `${this.#run}/${id}`;
     return {
       dir,
       record: `${dir}/record.json`,
-      bundle: `${dir}/bundle`,
-      rootfs: `${dir}/rootfs`,
+      run,
+      bundle: `${run}/bundle`,
+      rootfs: `${run}/rootfs`,
       layer: `${this.#layers}/${id}`,
-      etc: `${dir}/etc`,
+      etc: `${run}/etc`,
       logs: `${dir}/logs`,
     };
   }
 
   /** Ids that have a directory, whatever is in it. */
   ids(): string[] {
-    return readdirSync(this.#root);
+    return [...new Set([...readdirSync(this.#root), ...readdirSync(this.#run)])];
   }
 
   /** Null when there is none or it cannot be read. */
@@ -95,19 +113,33 @@ export class ContainerStore {
     }
   }
 
+  /**
+   * In place and in one call, so that a kill leaves either the old or the new one. Putting a new file
+   * over the old has ext4 write it out at once (`auto_da_alloc`), and needs disk that may be full.
+   */
   write(record: ContainerRecord): void {
-    const { dir, record: file } = this.paths(record.id);
-    mkdirSync(dir, { recursive: true, mode: 0o711 });
-    writeFileSync(`${file}.new`, JSON.stringify(record), { mode: 0o600 });
-    renameSync(`${file}.new`, file);
+    const { dir, record: path } = this.paths(record.id);
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    const file = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+    try {
+      const text = Buffer.from(JSON.stringify(record));
+      // Spaces behind it cover whatever was there, and mean nothing in JSON.
+      const padded = Buffer.alloc(Math.max(fstatSync(file).size, recordSize, text.length), ' ');
+      text.copy(padded);
+      writeSync(file, padded, 0, padded.length, 0);
+    } finally {
+      closeSync(file);
+    }
   }
 
-  /** Removes the bundle of one run, with its environment. */
-  async deleteBundle(id: string): Promise<void> {
-    await rm(this.paths(id).bundle, { recursive: true, force: true });
+  /** Removes the files of one run, with its environment. In memory: quicker here than in the thread pool. */
+  deleteRun(id: string): void {
+    rmSync(this.paths(id).run, { recursive: true, force: true });
   }
 
+  /** The record's directory last: while it is there the rest is found by it. */
   async delete(id: string): Promise<void> {
+    this.deleteRun(id);
     await rm(this.paths(id).dir, { recursive: true, force: true });
   }
 }

@@ -21,7 +21,6 @@ export const steps = {
     'mount-scratch',
     'mount-layers',
     'mount-overlay',
-    'unmount-scratch',
     'write-config',
     'spawn-conmon',
     'await-container',
@@ -58,7 +57,10 @@ export const steps = {
   collect: ['remove-remains', 'forget-image', 'delete-image'],
   reconcile: [
     'hold-state',
+    'seal-crun',
+    'make-run-directory',
     'make-host-directories',
+    'favor-moves',
     'allocate-pool',
     'format-pool',
     'attach-loop',

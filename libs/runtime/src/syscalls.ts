@@ -23,6 +23,8 @@ export const CLONE_NEWNET = 0x40000000;
 export const MS_NOSUID = 0x2n;
 export const MS_NODEV = 0x4n;
 export const MS_NOATIME = 0x400n;
+export const MS_RDONLY = 0x1n;
+export const MS_REMOUNT = 0x20n;
 export const MS_BIND = 0x1000n;
 export const MS_REC = 0x4000n;
 export const MS_SLAVE = 0x80000n;
@@ -130,8 +132,11 @@ export function makeFifo(path: string): void {
   check(`mknod ${path}`, c.mknod(path, S_IFIFO | 0o600, 0));
 }
 
-/** Mounts a copy of the directory `source` on `target` with its owners shifted by the user namespace behind `usernsFd`. */
-export function mountIdmapped(source: string, target: string, usernsFd: number): void {
+/**
+ * A copy of the directory `source`, mounted nowhere yet, with its owners shifted by the user namespace
+ * behind `usernsFd`. It goes with its descriptor, unless `attach` gives it a place.
+ */
+export function cloneIdmapped(source: string, usernsFd: number): number {
   const flags = OPEN_TREE_CLONE | O_CLOEXEC | AT_SYMLINK_NOFOLLOW;
   const tree = check(`open_tree ${source}`, c.openTree(nr.openTree, AT_FDCWD, source, flags));
   try {
@@ -142,14 +147,19 @@ export function mountIdmapped(source: string, target: string, usernsFd: number):
       `mount_setattr ${source}`,
       c.mountSetattr(nr.mountSetattr, tree, '', AT_EMPTY_PATH, attributes, attributes.length),
     );
-    check(
-      `move_mount ${target}`,
-      c.moveMount(nr.moveMount, tree, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH),
-    );
-  } finally {
+    return tree;
+  } catch (error) {
     closeFd(tree);
+    throw error;
   }
 }
+
+/** Mounts what `cloneIdmapped` made. */
+export const attach = (tree: number, target: string): void =>
+  void check(
+    `move_mount ${target}`,
+    c.moveMount(nr.moveMount, tree, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH),
+  );
 
 /** Opens `path` as if `rootFd` were `/`: no link in it, of any kind, leads out. */
 export function openInRoot(rootFd: number, path: string, flags: number): number {

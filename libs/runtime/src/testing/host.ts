@@ -1,16 +1,19 @@
 import {
   chmodSync,
   existsSync,
+  lstatSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { defaultResources, defaultTenantLimits } from '@bulkhead/protocol';
-import { run } from '../exec.ts';
+import { run as runProgram } from '../exec.ts';
+import { runDir } from '../run-dir.ts';
 import type { ContainerRuntime, ContainerSpec, RuntimeOptions } from '../runtime.ts';
 import type { TestImage } from './registry.ts';
 
@@ -83,10 +86,11 @@ export async function traces(options: RuntimeOptions): Promise<string[]> {
         found.push(`${file} of ${pid}`);
     }
   }
-  if ((await run('nft', ['list', 'tables'])).stdout.includes(options.nftTable))
+  if ((await runProgram('nft', ['list', 'tables'])).stdout.includes(options.nftTable))
     found.push('nftables table');
-  if ((await run('ip', ['rule'])).stdout.includes(options.network)) found.push('policy rule');
-  if ((await run('ip', ['route'])).stdout.includes(options.network.replace(/0\/24$/, '')))
+  if ((await runProgram('ip', ['rule'])).stdout.includes(options.network))
+    found.push('policy rule');
+  if ((await runProgram('ip', ['route'])).stdout.includes(options.network.replace(/0\/24$/, '')))
     found.push('route');
   for (const name of readdirSync('/sys/block')) {
     const file = textOf(`/sys/block/${name}/loop/backing_file`);
@@ -96,6 +100,12 @@ export async function traces(options: RuntimeOptions): Promise<string[]> {
     if (existsSync(`${options.stateDir}/${name}`)) found.push(name);
   if (existsSync(`${options.stateDir}/layers`))
     found.push(...readdirSync(`${options.stateDir}/layers`).map((name) => `layer of ${name}`));
+  const run = runDir(options.stateDir);
+  if (lstatSync(run, { throwIfNoEntry: false })) {
+    if (existsSync(run))
+      found.push(...readdirSync(`${run}/containers`).map((id) => `run of ${id}`));
+    found.push(`run directory ${realpathSync(run)}`);
+  }
   const containers = `${options.stateDir}/containers`;
   if (existsSync(containers))
     found.push(...readdirSync(containers).map((name) => `directory of ${name}`));
