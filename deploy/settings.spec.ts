@@ -38,6 +38,7 @@ test('the environment overrides, and an empty variable counts as unset', () => {
     BULKHEAD_PORT_BASE: '15000',
     AGENT_CGROUP: 'other',
     AGENT_DISK_POOL_MIB: '4096',
+    AGENT_ALLOW_MISSING_WALLS: 'io-limit',
     AGENT_NETWORK: '',
     SIGN_UP: 'closed',
     TRUSTED_PROXIES: '127.0.0.1',
@@ -55,6 +56,7 @@ test('the environment overrides, and an empty variable counts as unset', () => {
     cgroup: 'other',
     network: '10.201.0.0/16',
     diskPoolMiB: 4096,
+    allowMissingWalls: 'io-limit',
   });
 });
 

@@ -26,6 +26,8 @@ export interface NodeSettings {
   idBase: number;
   /** Disk set aside for what containers write; null: half of what is free. */
   diskPoolMiB: number | null;
+  /** Walls between tenants that the host may lack, by commas; empty: none. */
+  allowMissingWalls: string;
 }
 
 export interface PlatformSettings {
@@ -123,6 +125,7 @@ export function makeSettings(options: PlatformOptions): PlatformSettings {
       vethPrefix: 'bh',
       idBase: 1_048_576,
       diskPoolMiB: null,
+      allowMissingWalls: '',
       ...options.node,
     },
   };
@@ -152,6 +155,7 @@ export function optionsFromEnvironment(
     cgroup: value('AGENT_CGROUP'),
     nftTable: value('AGENT_NFT_TABLE'),
     vethPrefix: value('AGENT_VETH_PREFIX'),
+    allowMissingWalls: value('AGENT_ALLOW_MISSING_WALLS'),
   };
   return {
     root,

@@ -28,6 +28,9 @@ export const agentEnvironment = (
   ...(settings.node.diskPoolMiB === null
     ? {}
     : { AGENT_DISK_POOL_MIB: String(settings.node.diskPoolMiB) }),
+  ...(settings.node.allowMissingWalls === ''
+    ? {}
+    : { AGENT_ALLOW_MISSING_WALLS: settings.node.allowMissingWalls }),
   NODE_ENV: 'production',
 });
 

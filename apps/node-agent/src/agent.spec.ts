@@ -385,7 +385,7 @@ test('heartbeats tell capacity, facts and images', async () => {
   const beat = await eventually('a heartbeat', () => beats[0]);
   expect(beat).toMatchObject({
     capacity: { maxInstances: 1500, cpuMillis: expect.any(Number) },
-    facts: { hostname: 'fake' },
+    facts: { hostname: 'fake', missingWalls: ['io-limit'] },
   });
 });
 

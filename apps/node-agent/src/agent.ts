@@ -26,6 +26,8 @@ export interface AgentOptions {
   identity: NodeIdentity;
   runtime: ContainerRuntime;
   version: string;
+  /** Walls that this host lacks, as it may; for the node's facts. */
+  missingWalls?: readonly string[];
   log: Logger;
   policy?: RestartPolicy;
 }
@@ -115,7 +117,10 @@ export class Agent {
       natsConnected: () => this.#bus.connected,
       diskPool: () => runtime.diskPool(),
     });
-    const facts = await runtime.facts();
+    const facts = {
+      ...(await runtime.facts()),
+      missingWalls: [...(this.#options.missingWalls ?? [])],
+    };
     this.#heartbeat = new HeartbeatSender({
       node: identity.id,
       version,

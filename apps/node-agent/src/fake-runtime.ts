@@ -1,4 +1,4 @@
-import type { NodeFacts, Resources, TenantLimits } from '@bulkhead/protocol';
+import type { Resources, TenantLimits } from '@bulkhead/protocol';
 import type {
   CheckResult,
   ContainerExit,
@@ -6,6 +6,7 @@ import type {
   ContainerRuntime,
   ContainerSpec,
   ContainerStatus,
+  HostFacts,
   HostUsage,
   PullProgress,
   RuntimeError,
@@ -197,7 +198,7 @@ export class FakeRuntime implements ContainerRuntime {
     return null;
   }
 
-  async facts(): Promise<NodeFacts> {
+  async facts(): Promise<HostFacts> {
     return {
       hostname: 'fake',
       kernel: '6.18',

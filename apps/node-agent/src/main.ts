@@ -1,6 +1,7 @@
 /**
  * The agent's process. `main.js` runs it until SIGTERM, which stops no container; `main.js destroy`
- * removes every container of this node and what the runtime set up on the host.
+ * removes every container of this node and what the runtime set up on the host; `main.js doctor`
+ * tells what this host can and cannot do.
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -8,6 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { createRuntime, type ContainerRuntime } from '@bulkhead/runtime';
 import { pino, type Logger } from 'pino';
 import { Agent } from './agent.ts';
+import { doctor, findMissingWalls } from './doctor.ts';
 import { readIdentity } from './identity.ts';
 import { lockDirectory } from './lock.ts';
 import { serveMetrics } from './metrics.ts';
@@ -47,8 +49,11 @@ async function makeRuntime(settings: Settings): Promise<ContainerRuntime> {
 
 async function run(settings: Settings, log: Logger): Promise<void> {
   const identity = await readIdentity(settings.NODE_DIR);
+  // Before anything is made: what runs already goes on without us.
+  const missingWalls = await findMissingWalls(settings);
+  if (missingWalls.length > 0) log.warn({ missingWalls }, 'runs without walls, as it was told');
   const runtime = await makeRuntime(settings);
-  const agent = new Agent({ settings, identity, runtime, version, log });
+  const agent = new Agent({ settings, identity, runtime, version, missingWalls, log });
   // First: a port that is taken must be known before anything is started.
   await serveMetrics(settings.AGENT_METRICS_PORT, agent.metrics, () => agent.health());
   await agent.start();
@@ -79,14 +84,16 @@ async function destroy(settings: Settings, log: Logger): Promise<void> {
 }
 
 async function main(): Promise<void> {
+  const [command, ...rest] = process.argv.slice(2);
+  if (command === 'doctor') process.exit(await doctor(rest, process.env));
+  if (rest.length > 0 || (command !== undefined && command !== 'destroy')) {
+    process.stderr.write('Usage: bulkhead-agent [doctor [--json] | destroy]\n');
+    process.exit(2);
+  }
   const settings = readSettings(process.env);
   const log = pino({ name: 'agent', level: settings.LOG_LEVEL });
   process.on('unhandledRejection', (error) => log.error({ err: error }, 'unhandled rejection'));
   await lockDirectory(settings.NODE_DIR);
-  const [command, ...rest] = process.argv.slice(2);
-  if (rest.length > 0 || (command !== undefined && command !== 'destroy')) {
-    throw new Error('Usage: node main.js [destroy]');
-  }
   if (command === 'destroy') {
     await destroy(settings, log);
     process.exit(0);

@@ -1,8 +1,29 @@
+import { isWall, optionalWalls, type Wall } from '@bulkhead/runtime';
 import { z } from 'zod';
 
 const port = z.coerce.number().int().min(1).max(65_535);
 const percent = z.coerce.number().min(1).max(100);
 const optionalNumber = z.coerce.number().int().positive().optional();
+
+/** Names of walls, by commas. Not one that no container starts without, and nothing wholesale. */
+const wallNames = z
+  .string()
+  .transform((text) =>
+    text
+      .split(',')
+      .map((name) => name.trim())
+      .filter((name) => name !== ''),
+  )
+  .pipe(
+    z.array(
+      z
+        .string()
+        .refine(
+          (name): name is Wall => isWall(name) && optionalWalls.includes(name),
+          `may name ${optionalWalls.join(', ')}; no container starts without the others`,
+        ),
+    ),
+  );
 
 /** What the agent is told from outside; everything secret lies in files under NODE_DIR. */
 const settingsSchema = z.object({
@@ -24,6 +45,8 @@ const settingsSchema = z.object({
   AGENT_DISK_MIB: optionalNumber,
   /** Size of the pool that the containers' writable layers are in; half of the free space when not given. 0: none, and no limits. */
   AGENT_DISK_POOL_MIB: z.coerce.number().int().min(0).optional(),
+  /** Walls between tenants that this host may lack; without being named here they keep the agent from starting. */
+  AGENT_ALLOW_MISSING_WALLS: wallNames.default([]),
   /** Share of the images' file system in use, in percent: unused images are removed from HIGH on until LOW. */
   AGENT_IMAGES_HIGH_PERCENT: percent.default(85),
   AGENT_IMAGES_LOW_PERCENT: percent.default(75),

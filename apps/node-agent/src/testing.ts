@@ -285,6 +285,7 @@ export class Host<Runtime extends ContainerRuntime = FakeRuntime> {
       identity: { id: node, name: 'test', sealingKey },
       runtime: this.runtime,
       version: 'test',
+      missingWalls: ['io-limit'],
       log: pino({ level: process.env['TEST_LOG_LEVEL'] ?? 'silent' }),
       policy: { ...quickPolicy, ...policy },
     });

@@ -20,6 +20,8 @@ export const nodeFacts = z.object({
   diskLimit: z.enum(['btrfs', 'none']),
   /** Room for all writable layers, set aside; null: whatever the disk has. */
   diskPoolMiB: z.number().int().min(0).nullable().default(null),
+  /** Walls between tenants that this host lacks and was told to run without; agents from before doctor tell none. */
+  missingWalls: z.array(z.string().max(64)).max(32).default([]),
 });
 export type NodeFacts = z.infer<typeof nodeFacts>;
 

@@ -46,7 +46,7 @@ const firstPriority = 31_000;
  * Into the network: only from this host or marked, and by the routes of living containers, so that
  * packets to one that has gone do not follow the default route out. From it: only marked.
  */
-function policyRules(network: string): string[][] {
+export function policyRules(network: string): string[][] {
   const mark = ['fwmark', `${seen}/${seen}`];
   const living = ['lookup', 'main', 'suppress_prefixlength', '0'];
   return [

@@ -3,7 +3,7 @@ import type { FSWatcher } from 'node:fs';
 import { hostname, release } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Socket } from 'node:net';
-import type { FileChange, NodeFacts, Resources, TenantLimits } from '@bulkhead/protocol';
+import type { FileChange, Resources, TenantLimits } from '@bulkhead/protocol';
 import {
   clearRun,
   deleteContainer,
@@ -46,6 +46,7 @@ import type {
   CopyOut,
   Exec,
   ExecOptions,
+  HostFacts,
   HostUsage,
   PullProgress,
   RuntimeOptions,
@@ -457,7 +458,7 @@ class HostRuntime implements ContainerRuntime {
     return this.#host.layers().pool();
   }
 
-  async facts(): Promise<NodeFacts> {
+  async facts(): Promise<HostFacts> {
     const version = async (program: string): Promise<string> =>
       /version:? (\S+)/.exec((await run(program, ['--version'])).stdout)?.[1] ?? 'unknown';
     const pool = this.diskPool();

@@ -1,2 +1,3 @@
 export * from './runtime.ts';
 export { createRuntime } from './host-runtime.ts';
+export * from './doctor/index.ts';

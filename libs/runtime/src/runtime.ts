@@ -213,7 +213,8 @@ export interface ContainerRuntime {
    * answer ends it. Optional: an agent without it polls, which costs a thousand idle containers more.
    */
   watchLogs?(id: string, onChange: () => void): () => void;
-  facts(): Promise<NodeFacts>;
+  /** What the host is; which of its walls are missing is for whoever examined it to add. */
+  facts(): Promise<HostFacts>;
   /** Bytes that the container's writable layer takes (as of the last commit, some seconds) and may take; null when nothing is counted. */
   diskUsage(id: string): Promise<{ bytes: number; limit: number } | null>;
   /** Room set aside for writable layers, bytes; null when there is no pool. */
@@ -231,6 +232,8 @@ export interface PullProgress {
   bytesDone: number;
   bytesTotal: number;
 }
+
+export type HostFacts = Omit<NodeFacts, 'missingWalls'>;
 
 export interface HostUsage {
   images: {

@@ -22,16 +22,8 @@ export async function openUserNamespace(idBase: number): Promise<number> {
       env: cleanEnv(),
       stdin: pipe.read,
     });
-    let hasEnded = false;
-    void ended.then(() => (hasEnded = true));
+    await untilItHasNamespace(pid, 'user', ended);
     const proc = `/proc/${pid}`;
-    const ours = readlinkSync('/proc/self/ns/user');
-    const deadline = Date.now() + 10_000;
-    while (hasEnded || readlinkSync(`${proc}/ns/user`) === ours) {
-      if (hasEnded) throw new Error('unshare --user failed; are user namespaces allowed here?');
-      if (Date.now() > deadline) throw new Error('unshare --user made no namespace within 10 s');
-      await delay(1);
-    }
     step('map-userns');
     writeFileSync(`${proc}/uid_map`, `0 ${idBase} ${idsPerContainer}`);
     writeFileSync(`${proc}/gid_map`, `0 ${idBase} ${idsPerContainer}`);
@@ -40,6 +32,24 @@ export async function openUserNamespace(idBase: number): Promise<number> {
   } finally {
     closeFd(pipe.read);
     closeFd(pipe.write);
+  }
+}
+
+/** Resolves when `unshare`, started as `pid`, has a namespace of its own. */
+export async function untilItHasNamespace(
+  pid: number,
+  kind: 'user' | 'net',
+  ended: Promise<void>,
+): Promise<void> {
+  let hasEnded = false;
+  void ended.then(() => (hasEnded = true));
+  const link = (process: string): string => readlinkSync(`/proc/${process}/ns/${kind}`);
+  const ours = link('self');
+  const deadline = Date.now() + 10_000;
+  while (hasEnded || link(String(pid)) === ours) {
+    if (hasEnded) throw new Error(`unshare --${kind} failed; are ${kind} namespaces allowed here?`);
+    if (Date.now() > deadline) throw new Error(`unshare --${kind} made no namespace within 10 s`);
+    await delay(1);
   }
 }
 

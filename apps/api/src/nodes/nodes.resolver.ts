@@ -158,4 +158,13 @@ export class NodesResolver {
   diskLimit(@Parent() node: NodeView) {
     return node.facts.diskLimit;
   }
+
+  @ResolveField(() => [String], {
+    description:
+      'Walls between tenants that it lacks and was told to run without, such as disk-limit; none on a whole node.',
+  })
+  @Requires('node.read')
+  missingWalls(@Parent() node: NodeView): string[] {
+    return node.facts.missingWalls ?? [];
+  }
 }

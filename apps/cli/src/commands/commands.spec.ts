@@ -485,6 +485,13 @@ describe('tenants, members and operators', () => {
     expect(await ops.json(['nodes', 'info', 'node-1'])).toMatchObject({
       instances: [{ tenant: 'demo' }],
     });
+    expect((await ops.run(['nodes', 'info', 'node-1'])).stdout).toMatch(/^Walls: +whole$/m);
+    world.server.platform.missingWalls = ['disk-limit', 'io-limit'];
+    expect((await ops.run(['nodes', 'info', 'node-1'])).stdout).toMatch(
+      /^Walls: +missing: disk-limit, io-limit$/m,
+    );
+    expect((await ops.run(['nodes'])).stdout).toContain('ready, without disk-limit io-limit');
+    world.server.platform.missingWalls = [];
     expect(await refusal(ops, ['nodes', 'info', 'node-9'])).toBe('5 error: node node-9 not found');
     expect((await ops.run(['nodes', 'label', 'node-1', 'zone=a', 'disk=ssd'])).stdout).toBe(
       'node-1: zone=a disk=ssd\n',

@@ -22,8 +22,13 @@ function paintNode(state: Node['state'], style: Style, text: string): string {
   }
 }
 
+/** `ready, cordoned, without io-limit`: what an operator must know first. */
 const stateOf = (node: Node) =>
-  `${node.state.toLowerCase()}${node.draining ? ', draining' : node.cordoned ? ', cordoned' : ''}`;
+  [
+    node.state.toLowerCase(),
+    ...(node.draining ? ['draining'] : node.cordoned ? ['cordoned'] : []),
+    ...(node.missingWalls.length > 0 ? [`without ${node.missingWalls.join(' ')}`] : []),
+  ].join(', ');
 
 /** `crun 1.8.1, conmon 2.1.6` */
 function programs(versions: Record<string, string | null>): string {
@@ -108,6 +113,12 @@ export function nodeCommands(program: Command, act: Act): void {
             ['Containers', programs({ crun: node.crun, conmon: node.conmon })],
             ['cgroup', node.cgroup ?? '-'],
             ['Disk limits', node.diskLimit ?? '-'],
+            [
+              'Walls',
+              node.missingWalls.length === 0
+                ? 'whole'
+                : out.style.bad(`missing: ${node.missingWalls.join(', ')}`),
+            ],
           ]);
           if (node.instances.nodes.length === 0) return;
           out.line();

@@ -41,7 +41,7 @@ const deployment = `${deploymentBase} deadlineAt
   failure { code message process instance exitCode lastLines }
   events { id at message }
   instances { ${instance} }`;
-const node = `id name pool state cordoned draining labels { name value } agentVersion lastSeenAt createdAt instanceCount
+const node = `id name pool state cordoned draining labels { name value } agentVersion lastSeenAt createdAt instanceCount missingWalls
   capacity { cpuMillis memoryMiB diskMiB instances } reserved { cpuMillis memoryMiB diskMiB instances }`;
 
 export const me = operation<{ me: T.Viewer }>(`query Me { me { ${viewer} } }`);

@@ -260,6 +260,7 @@ export interface Node {
   lastSeenAt: string | null;
   createdAt: string;
   instanceCount: number;
+  missingWalls: string[];
   capacity: Capacity;
   reserved: Capacity;
 }

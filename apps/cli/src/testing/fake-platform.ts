@@ -232,6 +232,8 @@ export class FakePlatform {
       throw refuse('FORBIDDEN', 'only operators may list every tenant');
     return connection([...this.tenantMap.values()], args);
   }
+  /** Walls that the one node lacks. */
+  missingWalls: readonly string[] = [];
   readonly #nodeState: FakeNodeState = { cordoned: false, draining: false, labels: {} };
   nodes(args: Page, context: Context) {
     if (!this.#user(context).operator) throw refuse('FORBIDDEN', 'only operators may see nodes');
@@ -290,6 +292,7 @@ export class FakePlatform {
       crun: '1.8.1',
       conmon: '2.1.6',
       diskLimit: 'btrfs',
+      missingWalls: [...this.missingWalls],
       capacity: { cpuMillis: 2000, memoryMiB: 24_000, diskMiB: 100_000, instances: 1000 },
       reserved: { cpuMillis: 100, memoryMiB: 128, diskMiB: 512, instances: 1 },
       instanceCount: this.#nodeState.draining ? 0 : 1,

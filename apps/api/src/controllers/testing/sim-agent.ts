@@ -228,6 +228,7 @@ export class SimAgent {
         conmon: '2',
         diskLimit: 'none',
         diskPoolMiB: null,
+        missingWalls: ['disk-limit'],
       },
       instances: this.instances.size,
       images: [],
