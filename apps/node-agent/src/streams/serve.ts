@@ -163,7 +163,15 @@ async function copyOut(
 ): Promise<number> {
   const copy = await runtime.copyOut(instance, path);
   wire.closed.addEventListener('abort', () => copy.cancel(), { once: true });
+  // tar ends an archive also when it found nothing to put into it; that is told by a failure alone.
+  const first = await copy.archive[Symbol.asyncIterator]().next();
+  const bytes = first.done === true ? null : (first.value as Buffer);
+  if (bytes === null || bytes[0] === 0) {
+    copy.archive.resume();
+    await copy.end;
+  }
   await wire.send({ started: {} });
+  if (bytes !== null) await wire.sendData('data', bytes);
   await sendAll(copy.archive, wire, 'data');
   await copy.end;
   return 0;
@@ -185,16 +193,18 @@ async function copyIn(
   wire.closed.addEventListener('abort', () => copy.cancel(), { once: true });
   const input = isThere ? copy.archive : renamed(posix.basename(whole), copy.archive);
   await wire.send({ started: {} });
-  const fed = (async () => {
-    for await (const frame of wire.frames()) {
-      if (frame.data) await write(input, frame.data);
-      else if (frame.end) break;
-    }
-    input.end();
-  })();
-  await Promise.race([fed, copy.end]);
+  void pour(wire, input);
   await copy.end;
   return 0;
+}
+
+/** All data that comes, and its end. Reads on after that: to leave the frames is to leave the stream. */
+async function pour(wire: Wire, to: Writable): Promise<void> {
+  for await (const frame of wire.frames()) {
+    if (frame.data) await write(to, frame.data);
+    else if (frame.end) to.end();
+  }
+  to.end();
 }
 
 /** Gives everything in an archive another first name. */
@@ -223,17 +233,11 @@ async function forward(
   socket.on('error', () => undefined);
   wire.closed.addEventListener('abort', () => socket.destroy(), { once: true });
   await wire.send({ started: {} });
-  const inward = (async () => {
-    for await (const frame of wire.frames()) {
-      if (frame.data) await write(socket, frame.data);
-      else if (frame.end) break;
-    }
-    socket.end();
-  })();
-  const outward = sendAll(socket, wire, 'data').then(() => wire.send({ end: {} }));
-  await Promise.race([Promise.all([inward, outward]), finished(socket).catch(() => undefined)]);
-  await outward;
-  socket.destroy();
+  void pour(wire, socket);
+  await sendAll(socket, wire, 'data');
+  await wire.send({ end: {} });
+  // The other half may go on: until the client has said all, or is gone.
+  await finished(socket).catch(() => undefined);
   return 0;
 }
 
