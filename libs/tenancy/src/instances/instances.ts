@@ -222,8 +222,13 @@ export class Instances {
       select: { nodeId: true, state: true, desired: true, message: true, lastExit: true },
     });
     if (!row) throw notFound(`task ${id}`);
-    const { lastExit, ...place } = row;
-    return { ...place, exitCode: (lastExit as InstanceExit | null)?.exitCode ?? null };
+    const { lastExit, message, ...place } = row;
+    const exit = lastExit as InstanceExit | null;
+    return {
+      ...place,
+      message: message ?? exit?.message ?? null,
+      exitCode: exit?.exitCode ?? null,
+    };
   }
 
   /** Hosts are no tenant's business: only an operator who is a member sees where things run. */
