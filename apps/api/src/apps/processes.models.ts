@@ -68,6 +68,32 @@ export class Process {
   @Field(() => Int, { description: 'Size of the writable layer. MiB.' })
   diskMiB: number;
 
+  @Field(() => Int, { description: 'The most CPU, in thousandths of a core.' })
+  cpuCapMillis: number;
+
+  @Field(() => Int, { description: 'The most processes and threads.' })
+  pids: number;
+
+  @Field(() => Int, { description: 'The most from and to its disks each, bytes a second.' })
+  ioBytesPerSecond: number;
+
+  @Field(() => Int, {
+    description: 'The most operations on its disks, reading and writing each, a second.',
+  })
+  ioOperationsPerSecond: number;
+
+  @Field(() => Int, { description: 'The most from and to the network each, bytes a second.' })
+  networkBytesPerSecond: number;
+
+  @Field(() => Int, {
+    description:
+      'The most output that is kept, bytes a second; what is more is dropped and counted.',
+  })
+  logBytesPerSecond: number;
+
+  @Field(() => Boolean, { description: 'Whether only /tmp, in memory, can be written.' })
+  readOnlyRoot: boolean;
+
   @Field(() => HealthCheck, { nullable: true, description: 'How its health is checked.' })
   healthCheck: HealthCheckView | null;
 }
@@ -154,6 +180,37 @@ export class ProcessInput {
 
   @Field(() => Int, { nullable: true, description: 'The most processes and threads.' })
   pids?: number | null;
+
+  @Field(() => Int, {
+    nullable: true,
+    description: 'The most from and to its disks each, bytes a second.',
+  })
+  ioBytesPerSecond?: number | null;
+
+  @Field(() => Int, {
+    nullable: true,
+    description: 'The most operations on its disks, reading and writing each, a second.',
+  })
+  ioOperationsPerSecond?: number | null;
+
+  @Field(() => Int, {
+    nullable: true,
+    description: 'The most from and to the network each, bytes a second.',
+  })
+  networkBytesPerSecond?: number | null;
+
+  @Field(() => Int, {
+    nullable: true,
+    description:
+      'The most output that is kept, bytes a second; what is more is dropped and counted.',
+  })
+  logBytesPerSecond?: number | null;
+
+  @Field(() => Boolean, {
+    nullable: true,
+    description: 'Whether only /tmp, in memory, can be written.',
+  })
+  readOnlyRoot?: boolean | null;
 
   @Field(() => Int, { nullable: true, description: 'Seconds from SIGTERM to SIGKILL.' })
   graceSeconds?: number | null;

@@ -27,15 +27,13 @@ function toProcess(
   status: AppStatus,
 ): ProcessView {
   const now = status.processes.find(({ name }) => name === definition.name);
-  const { cpuMillis, memoryMiB, diskMiB } = definition.resources;
   return {
     name: definition.name,
     command: definition.command,
     port: definition.port,
     healthCheck: definition.health,
-    cpuMillis,
-    memoryMiB,
-    diskMiB,
+    ...definition.resources,
+    readOnlyRoot: definition.readOnlyRoot,
     count: now?.count ?? 0,
     ready: current ? (now?.ready ?? 0) : 0,
   };

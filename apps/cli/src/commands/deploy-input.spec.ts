@@ -13,6 +13,13 @@ const running = (name: string): Process => ({
   cpuMillis: 100,
   memoryMiB: 128,
   diskMiB: 512,
+  cpuCapMillis: 1000,
+  pids: 256,
+  ioBytesPerSecond: 52_428_800,
+  ioOperationsPerSecond: 2000,
+  networkBytesPerSecond: 25_000_000,
+  logBytesPerSecond: 65_536,
+  readOnlyRoot: false,
   healthCheck: null,
 });
 
@@ -20,6 +27,17 @@ describe('the processes of a deploy', () => {
   it('are as before when nothing is said', () => {
     expect(processInputs(undefined, {}, null)).toBeNull();
     expect(processInputs(undefined, {}, [running('web')])).toBeNull();
+  });
+
+  it('take limits in the units of their options', () => {
+    const flags = { ioRate: 20, networkRate: 5, logRate: 128, pids: 64, readOnly: true };
+    expect(processInputs(undefined, { ...flags, cpuCap: 500, ioOperations: 900 }, null)).toEqual([
+      {
+        ...{ name: 'web', cpuCapMillis: 500, pids: 64, ioBytesPerSecond: 20_971_520 },
+        ...{ ioOperationsPerSecond: 900, networkBytesPerSecond: 5_242_880 },
+        ...{ logBytesPerSecond: 131_072, readOnlyRoot: true },
+      },
+    ]);
   });
 
   it('keep everything that an option does not name', () => {

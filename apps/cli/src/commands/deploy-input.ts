@@ -14,6 +14,16 @@ export interface ProcessFlags {
   readonly cpu?: number;
   readonly memory?: number;
   readonly disk?: number;
+  readonly cpuCap?: number;
+  readonly pids?: number;
+  /** MiB a second. */
+  readonly ioRate?: number;
+  readonly ioOperations?: number;
+  /** MiB a second. */
+  readonly networkRate?: number;
+  /** KiB a second. */
+  readonly logRate?: number;
+  readonly readOnly?: boolean;
   readonly healthPath?: string;
   readonly healthCommand?: string;
   readonly healthInterval?: number;
@@ -64,9 +74,24 @@ function withFlags(
     ...(cpu === undefined ? {} : { cpuMillis: cpu }),
     ...(memory === undefined ? {} : { memoryMiB: memory }),
     ...(disk === undefined ? {} : { diskMiB: disk }),
+    ...limitsOf(flags),
     ...(healthCheck === null ? {} : { healthCheck }),
   };
 }
+
+function limitsOf(flags: Omit<ProcessFlags, 'process'>): Partial<ProcessInput> {
+  const { cpuCap, pids, ioRate, ioOperations, networkRate, logRate, readOnly } = flags;
+  return {
+    ...(cpuCap === undefined ? {} : { cpuCapMillis: cpuCap }),
+    ...(pids === undefined ? {} : { pids }),
+    ...(ioRate === undefined ? {} : { ioBytesPerSecond: ioRate * MiB }),
+    ...(ioOperations === undefined ? {} : { ioOperationsPerSecond: ioOperations }),
+    ...(networkRate === undefined ? {} : { networkBytesPerSecond: networkRate * MiB }),
+    ...(logRate === undefined ? {} : { logBytesPerSecond: logRate * 1024 }),
+    ...(readOnly === undefined ? {} : { readOnlyRoot: readOnly }),
+  };
+}
+const MiB = 1024 * 1024;
 
 /** The check that the options ask for, or null when they say nothing of it. Other times alone change the check that is. */
 function checkOf(

@@ -93,6 +93,20 @@ function flagsOf({
     ...(disk === undefined ? {} : { disk }),
     ...(healthPath === undefined ? {} : { healthPath }),
     ...checkFlags(options),
+    ...limitFlags(options),
+  };
+}
+
+function limitFlags(options: DeployOptions): ProcessFlags {
+  const { cpuCap, pids, ioRate, ioOperations, networkRate, logRate, readOnly } = options;
+  return {
+    ...(cpuCap === undefined ? {} : { cpuCap }),
+    ...(pids === undefined ? {} : { pids }),
+    ...(ioRate === undefined ? {} : { ioRate }),
+    ...(ioOperations === undefined ? {} : { ioOperations }),
+    ...(networkRate === undefined ? {} : { networkRate }),
+    ...(logRate === undefined ? {} : { logRate }),
+    ...(readOnly === undefined ? {} : { readOnly }),
   };
 }
 
@@ -146,6 +160,14 @@ export function deployCommand(program: Command, act: Act): void {
     .option('--cpu <millis>', 'CPU, in thousandths of a core', integer(10, 64_000))
     .option('--memory <MiB>', 'memory, a hard limit', integer(8, 1_048_576))
     .option('--disk <MiB>', 'disk, a hard limit', integer(16, 1_048_576))
+    .option('--cpu-cap <millis>', 'the most CPU, in thousandths of a core', integer(10, 64_000))
+    .option('--pids <number>', 'the most processes and threads', integer(8, 32_768))
+    .option('--io-rate <MiB>', 'the most from and to its disk, a second', integer(1, 2047))
+    .option('--io-operations <number>', 'the most on its disk, a second', integer(50, 1_000_000))
+    .option('--network-rate <MiB>', 'the most from and to the network, a second', integer(1, 1192))
+    .option('--log-rate <KiB>', 'the most output that is kept, a second', integer(1, 1024))
+    .option('--read-only', 'only /tmp can be written')
+    .option('--no-read-only', 'its whole disk can be written')
     .option('--health-path <path>', 'HTTP path that answers 2xx or 3xx when it is well')
     .option('--health-command <words>', 'command in the instance that exits with 0 when it is well')
     .option('--health-interval <duration>', 'between two checks', seconds)

@@ -22,6 +22,11 @@ const processFile = z.strictObject({
   memoryMiB: z.number().int().optional(),
   diskMiB: z.number().int().optional(),
   pids: z.number().int().optional(),
+  ioBytesPerSecond: z.number().int().optional(),
+  ioOperationsPerSecond: z.number().int().optional(),
+  networkBytesPerSecond: z.number().int().optional(),
+  logBytesPerSecond: z.number().int().optional(),
+  readOnlyRoot: z.boolean().optional(),
   graceSeconds: z.number().int().optional(),
   health: healthFile.optional(),
 });

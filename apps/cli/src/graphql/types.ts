@@ -97,6 +97,13 @@ export interface Process {
   cpuMillis: number;
   memoryMiB: number;
   diskMiB: number;
+  cpuCapMillis: number;
+  pids: number;
+  ioBytesPerSecond: number;
+  ioOperationsPerSecond: number;
+  networkBytesPerSecond: number;
+  logBytesPerSecond: number;
+  readOnlyRoot: boolean;
   healthCheck: HealthCheck | null;
 }
 
@@ -306,6 +313,11 @@ export interface ProcessInput {
   memoryMiB?: number | null;
   diskMiB?: number | null;
   pids?: number | null;
+  ioBytesPerSecond?: number | null;
+  ioOperationsPerSecond?: number | null;
+  networkBytesPerSecond?: number | null;
+  logBytesPerSecond?: number | null;
+  readOnlyRoot?: boolean | null;
   graceSeconds?: number | null;
   healthCheck?: HealthCheckInput | null;
 }

@@ -45,6 +45,13 @@ const bare = (value: FakeProcess) => ({
   cpuMillis: value.cpuMillis ?? 100,
   memoryMiB: value.memoryMiB ?? 128,
   diskMiB: 512,
+  cpuCapMillis: 1000,
+  pids: 256,
+  ioBytesPerSecond: 52_428_800,
+  ioOperationsPerSecond: 2000,
+  networkBytesPerSecond: 25_000_000,
+  logBytesPerSecond: 65_536,
+  readOnlyRoot: false,
   healthCheck: value.healthCheck
     ? {
         path: null,

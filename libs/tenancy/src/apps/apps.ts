@@ -1,4 +1,4 @@
-import { conflict, dnsLabel, notFound, type HealthCheck } from '@bulkhead/protocol';
+import { conflict, dnsLabel, notFound, type HealthCheck, type Resources } from '@bulkhead/protocol';
 import type { TenantContext } from '../db/context.ts';
 import { isDuplicate } from '../db/errors.ts';
 import { isUuid } from '../db/ids.ts';
@@ -12,7 +12,7 @@ import { readProcesses } from '../releases/stored-processes.ts';
 
 export type { AppHealth, AppView };
 
-export interface ProcessView {
+export interface ProcessView extends Resources {
   readonly name: string;
   /** Wanted, also while the app is stopped. */
   readonly count: number;
@@ -20,9 +20,7 @@ export interface ProcessView {
   readonly ready: number;
   readonly command: readonly string[] | null;
   readonly port: number | null;
-  readonly cpuMillis: number;
-  readonly memoryMiB: number;
-  readonly diskMiB: number;
+  readonly readOnlyRoot: boolean;
   readonly healthCheck: HealthCheck | null;
 }
 
@@ -109,9 +107,8 @@ export class Apps {
               own.find((row) => row.process === process.name && row.state === 'ready')?._count ?? 0,
             command: process.command,
             port: process.port,
-            cpuMillis: process.resources.cpuMillis,
-            memoryMiB: process.resources.memoryMiB,
-            diskMiB: process.resources.diskMiB,
+            ...process.resources,
+            readOnlyRoot: process.readOnlyRoot,
             healthCheck: process.health,
           }),
         );
