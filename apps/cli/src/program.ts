@@ -104,7 +104,7 @@ export function createProgram(io: Io): Command {
       ),
     ['version', 'version --json'],
   );
-  completionCommands(program);
+  completionCommands(program, io);
 
   return examples(
     program,

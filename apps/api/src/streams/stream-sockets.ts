@@ -231,7 +231,8 @@ class ClientStream {
     this.#socket = socket;
     let answered = true;
     const timer = setInterval(() => {
-      if (!answered) return socket.terminate();
+      // What we do not read ourselves is no silence.
+      if (!answered && !socket.isPaused) return socket.terminate();
       answered = false;
       socket.ping();
     }, keepAliveMs);
@@ -243,6 +244,8 @@ class ClientStream {
       this.#waiting?.();
     });
     socket.on('message', (data: RawData, isBinary) => {
+      // A pong may stand behind a lot of data.
+      answered = true;
       this.#queue.push({ data: asBuffer(data), isBinary });
       // Nothing more is read from the network until this is taken.
       socket.pause();

@@ -1,5 +1,7 @@
 import tab from '@bomb.sh/tab/commander';
 import type { Command } from 'commander';
+import type { Io } from '../session.ts';
+import { completeInstances } from './complete-instances.ts';
 import { examples } from './kit.ts';
 
 // What fits where is found by @bomb.sh/tab through the hidden command `complete`. The scripts that
@@ -38,10 +40,12 @@ complete -c bulkhead -a '(__bulkhead_complete)'
 };
 
 /** `completion SHELL` prints a script for the shell. To be called when all commands are there. */
-export function completionCommands(program: Command): void {
+export function completionCommands(program: Command, io: Io): void {
   tab(program, { completionCommandName: 'completion' });
   const command = program.commands.find((one) => one.name() === 'completion');
   if (command === undefined) throw new Error('@bomb.sh/tab has made no command');
+  const complete = program.commands.find((one) => one.name() === 'complete');
+  if (complete !== undefined) completeInstances(program, complete, io);
   command.description('Print a completion script for your shell');
   command.registeredArguments[0]?.choices(Object.keys(scripts)).argRequired();
   const { writeOut } = program.configureOutput();

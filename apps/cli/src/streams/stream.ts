@@ -28,9 +28,10 @@ export interface Receiver {
   end?(): void | Promise<void>;
 }
 
-const pingMs = 15_000;
+/** Well below what the server allows. */
+const pingMs = 5_000;
 /** After so many without a word the connection counts as lost: a far side that is held up says nothing. */
-const mostSilent = 4;
+const mostSilent = 12;
 /** Messages that may wait for the receiver before we stop to read. */
 const mostQueued = 16;
 const most = mostFrameBytes - 1;
@@ -129,7 +130,10 @@ export class Stream {
       // Who is held up, here or there, hears no answers: that is no loss.
       if (socket.isPaused || socket.bufferedAmount > 0) this.#silent = 0;
       else if ((this.#silent += 1) > mostSilent) socket.terminate();
-      if (socket.readyState === WebSocket.OPEN) socket.ping();
+      if (socket.readyState !== WebSocket.OPEN) return;
+      socket.ping();
+      // While we do not read, a ping goes unanswered: a reader who takes their time is alive still.
+      if (socket.isPaused) socket.pong();
     }, pingMs);
     socket.on('pong', () => (this.#silent = 0));
     socket.on('ping', () => (this.#silent = 0));
