@@ -39,6 +39,9 @@ const privateNetworks = [
   '224.0.0.0/3',
 ];
 
+/** Connections that a container may have under way, of those that the kernel follows for the whole machine. */
+const flowsOfContainer = 4096;
+
 /** Where our policy rules stand: behind the local table, before the main one. */
 const firstPriority = 31_000;
 
@@ -67,6 +70,9 @@ export function firewallRules(options: FirewallOptions, resolvers: readonly stri
   return `table inet ${options.table}
 delete table inet ${options.table}
 table inet ${options.table} {
+  set flows {
+    type ipv4_addr; size 65536; flags dynamic
+  }
   chain ingress {
     type filter hook prerouting priority raw - 5; policy accept;
     iifname != ${ours} return
@@ -94,6 +100,7 @@ table inet ${options.table} {
   chain outbound {
     meta nfproto ipv6 drop
     ct state invalid drop
+    ct state new add @flows { ip saddr ct count over ${flowsOfContainer} } drop
     ${dns}
     ip daddr { ${privateNetworks.join(', ')} } drop
   }
@@ -229,8 +236,9 @@ export class Firewall {
 
   async #list(): Promise<string> {
     try {
-      return (await run('nft', ['--stateless', 'list', 'table', 'inet', this.#options.table]))
-        .stdout;
+      return (
+        await run('nft', ['--stateless', '--terse', 'list', 'table', 'inet', this.#options.table])
+      ).stdout;
     } catch (error) {
       if (error instanceof CommandError && error.stderr.includes('No such file')) return '';
       throw error;

@@ -24,6 +24,7 @@ import { busyboxInside, ociConfig } from './oci-config.ts';
 import { identify } from './processes.ts';
 import { mountRootfs, readInside } from './rootfs.ts';
 import { RuntimeError } from './runtime.ts';
+import { limitWatches } from './watches.ts';
 import type { ContainerSpec } from './runtime.ts';
 import type { ContainerRecord } from './state.ts';
 import { step } from './steps.ts';
@@ -94,6 +95,10 @@ export async function makeContainer(
     });
     step('await-container');
     const pid = await conmon.created(createDeadlineMs);
+    step('limit-watches');
+    // While the rest is done here.
+    const watches = limitWatches(pid);
+    watches.catch(() => undefined);
     step('limit-container');
     limitContainer(host, record, spec.resources);
     connectNetwork(pid, slot.slot, host.addresses, spec.resources.networkBytesPerSecond);
@@ -106,6 +111,7 @@ export async function makeContainer(
     };
     step('record-starting');
     write(made);
+    await watches;
     step('ensure-walls');
     // The walls may have fallen while the container was being made; without them nothing starts.
     await host.firewall.ensure();

@@ -10,6 +10,7 @@ import { listInterfaces, removeInterface } from './network.ts';
 import { killSupervisors } from './processes.ts';
 import { prepareRunDir, runDir } from './run-dir.ts';
 import type { ContainerRecord } from './state.ts';
+import { raiseHostWatches } from './watches.ts';
 import { step } from './steps.ts';
 
 /** Directories, cgroup parents, firewall: what must be there before any container. */
@@ -36,6 +37,8 @@ export async function prepareHost(host: Host, stateDir: string): Promise<void> {
   await host.images.prepare();
   step('make-conmon-cgroup');
   host.cgroups.ensure(conmonCgroup(host));
+  step('raise-watches');
+  raiseHostWatches(host.addresses.last);
   await host.firewall.apply();
 }
 

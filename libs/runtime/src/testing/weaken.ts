@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type * as Oci from '../oci-config.ts';
+import type * as Watches from '../watches.ts';
 
 /**
  * Containers with one wall taken out, for the controls of the attack suite. Production code has no
@@ -62,4 +63,10 @@ export const weakened = (real: typeof Oci): typeof Oci => ({
     for (const wall of wallsRemoved.get(input.id) ?? []) remove[wall](config);
     return config;
   },
+});
+
+/** For containers without a user namespace of their own, which has no limits to be set. */
+export const unwatched = (real: typeof Watches): typeof Watches => ({
+  ...real,
+  limitWatches: (pid) => real.limitWatches(pid).catch(() => undefined),
 });
