@@ -180,8 +180,7 @@ export class Firewall {
       writeFileSync('/proc/sys/net/ipv4/ip_forward', '1');
     for (const rule of policyRules(this.#options.network)) {
       step('set-policy-rules');
-      await removeRule(rule);
-      await run('ip', ['rule', 'add', ...rule]);
+      await addRule(rule);
     }
     const rules = firewallRules(this.#options, this.resolvers);
     for (let attempt = 0; attempt < 20; attempt++) {
@@ -263,6 +262,16 @@ export class Firewall {
     return policyRules(this.#options.network).every((_, index) =>
       present.has(firstPriority + index),
     );
+  }
+}
+
+/** One that is there stays: without it, if only for a moment, this host would not reach what runs. */
+async function addRule(rule: readonly string[]): Promise<void> {
+  try {
+    await run('ip', ['rule', 'add', ...rule]);
+  } catch (error) {
+    if (error instanceof CommandError && error.stderr.includes('File exists')) return;
+    throw error;
   }
 }
 
