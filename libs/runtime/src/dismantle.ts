@@ -66,7 +66,8 @@ export function removeTenantCgroup(
   tenantId: string,
   others: Iterable<ContainerRecord>,
 ): void {
-  for (const other of others) if (other.tenantId === tenantId && other.phase !== 'stopped') return;
+  const live = ['making', 'starting', 'running'];
+  for (const other of others) if (other.tenantId === tenantId && live.includes(other.phase)) return;
   step('remove-tenant');
   host.cgroups.remove(tenantCgroup(host, tenantId));
 }

@@ -94,8 +94,6 @@ export async function enter(
   host.cgroups.ensure(cgroup);
   const dir = `${entriesDir(host)}/${record.id}-${options.name}`;
   rmSync(dir, { recursive: true, force: true });
-  step('make-entry');
-  mkdirSync(dir, { recursive: true, mode: 0o700 });
   const tidy = async (): Promise<void> => {
     step('tidy-entry');
     await host.cgroups.kill(cgroup);
@@ -103,6 +101,8 @@ export async function enter(
     rmSync(dir, { recursive: true, force: true });
   };
   try {
+    step('make-entry');
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
     const { process } = JSON.parse(readFileSync(`${bundle}/config.json`, 'utf8')) as {
       process: Readonly<Record<string, unknown>> & { env: readonly string[] };
     };

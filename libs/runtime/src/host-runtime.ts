@@ -199,11 +199,28 @@ class HostRuntime implements ContainerRuntime {
       );
     this.#host.cgroups.warm();
     return this.#locks.run(spec.id, async () => {
-      await this.#settle(spec.id);
-      const before = this.#records.get(spec.id) ?? null;
-      if (before?.phase === 'running') return this.#status(before);
-      return this.#status(before ? await this.#restart(spec, before) : await this.#startNew(spec));
+      try {
+        await this.#settle(spec.id);
+        const before = await this.#finished(spec.id);
+        if (before?.phase === 'running') return this.#status(before);
+        return this.#status(
+          before ? await this.#restart(spec, before) : await this.#startNew(spec),
+        );
+      } catch (error) {
+        if (error instanceof RuntimeError) throw error;
+        throw new RuntimeError('start-failed', 'The container could not be started.', {
+          cause: error,
+        });
+      }
     });
+  }
+
+  /** What is there of a container, once a removal that failed half-way is brought to its end. */
+  async #finished(id: string): Promise<ContainerRecord | null> {
+    const record = this.#records.get(id) ?? null;
+    if (record === null || ['running', 'stopped'].includes(record.phase)) return record;
+    await this.#discard(record);
+    return null;
   }
 
   async #startNew(spec: ContainerSpec): Promise<ContainerRecord> {
@@ -306,7 +323,7 @@ class HostRuntime implements ContainerRuntime {
     abort.throwIfAborted();
     const record = this.#records.get(id);
     if (!record) throw new Error(`There is no container ${id}.`);
-    if (record.exit) return asExit(record.exit);
+    if (record.exit && record.phase !== 'running') return asExit(record.exit);
     return new Promise((resolve, reject) => {
       const waiters = this.#waiters.get(id) ?? new Set();
       this.#waiters.set(id, waiters);
@@ -339,7 +356,9 @@ class HostRuntime implements ContainerRuntime {
     }
     await this.#locks.run(id, async () => {
       const present = this.#records.get(id);
-      if (present) await this.#settle(id, true);
+      if (!present) return;
+      await this.#settle(id, true);
+      this.#removeTenantIfEmpty(present.tenantId);
     });
   }
 
@@ -547,7 +566,10 @@ class HostRuntime implements ContainerRuntime {
     if (!record || record.phase !== 'running' || !(kill || this.#hasEnded(id))) return;
     if (kill) await this.#host.cgroups.kill(containerCgroup(this.#host, record));
     while (record.process && isAlive(record.process)) await delay(2);
-    const exit = await readExit(this.#host, record);
+    const exit = record.exit ?? (await readExit(this.#host, record));
+    // Only its remains tell how it ended, and they go now: whoever is killed in here knows it again.
+    step('record-exit');
+    this.#keep({ ...record, exit });
     await dismantle(this.#host, record);
     await clearRun(this.#host, id);
     step('record-stopped');
@@ -564,10 +586,11 @@ class HostRuntime implements ContainerRuntime {
     step('record-removing');
     this.#keep({ ...record, phase: 'removing' });
     await deleteContainer(this.#host, id);
-    this.#records.delete(id);
     this.#removeTenantIfEmpty(tenantId);
     step('release-slot');
     this.#host.slots.release(record.slot);
+    // Last: as long as anything above fails, a removal asked for again comes here again.
+    this.#records.delete(id);
   }
 
   /**

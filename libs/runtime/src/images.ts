@@ -290,7 +290,7 @@ export class Images {
         return;
       } catch (thrown) {
         const error = pullError(`${repository}@${digest}`, thrown, this.#deadlineMs);
-        const reason = error instanceof RuntimeError ? error.reason : 'image-pull-failed';
+        const { reason } = error;
         if (attempt === 1 && (await this.#isWorthAnotherTry(reason, source, removals))) continue;
         // What a refused pull brought is nobody's.
         if (!this.#find(digest)) this.#leases.delete(digest);

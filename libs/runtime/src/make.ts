@@ -151,12 +151,13 @@ async function letGo(host: Host, id: string): Promise<void> {
     } finally {
       closeSync(file);
     }
-    // While it is there `reconcile` takes the container for one that never ran.
-    step('remove-fifo');
-    unlinkSync(fifo);
   } catch {
-    await run('crun', [`--root=${host.dirs.crun}`, 'start', id]);
+    await run(host.crun, [`--root=${host.dirs.crun}`, 'start', id], { deadlineMs: 10_000 });
+    return;
   }
+  // While it is there `reconcile` takes the container for one that never ran.
+  step('remove-fifo');
+  unlinkSync(fifo);
 }
 
 /** Synchronous: a few microseconds a call, where the thread pool takes a fraction of a millisecond. */

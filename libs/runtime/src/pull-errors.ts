@@ -55,18 +55,19 @@ export const architecture =
 export const platform = `linux/${architecture}`;
 
 /** For the tenant; skopeo's own words, which hold paths of the host, stay in `cause`. */
-export function pullError(image: string, error: unknown, deadlineMs: number): Error {
+export function pullError(image: string, error: unknown, deadlineMs: number): RuntimeError {
   const registry = image.split('/')[0] ?? '';
   if ((error as NodeJS.ErrnoException).code === 'ENOSPC') return noSpace(image, error);
-  if (!(error instanceof CommandError)) return error as Error;
+  if (error instanceof RuntimeError) return error;
   const options = { cause: error };
-  if (error.timedOut)
+  if (error instanceof CommandError && error.timedOut)
     return new RuntimeError(
       'image-pull-failed',
       `Pulling ${image} took longer than ${duration(deadlineMs)}.`,
       options,
     );
-  const found = meanings.find(({ said }) => said.test(error.stderr));
+  const text = error instanceof CommandError ? error.stderr : '';
+  const found = meanings.find(({ said }) => said.test(text));
   if (found) return new RuntimeError(found.reason, found.message(image, registry), options);
   return new RuntimeError(
     'image-pull-failed',

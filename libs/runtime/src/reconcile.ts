@@ -7,7 +7,7 @@ import { conmonCgroup, containerCgroup, startFifo } from './host.ts';
 import type { Host } from './host.ts';
 import { enterBaseNamespace, makeReadOnly } from './host-thread.ts';
 import { listInterfaces, removeInterface } from './network.ts';
-import { killSupervisors } from './processes.ts';
+import { isAlive, killSupervisors } from './processes.ts';
 import { prepareRunDir, runDir } from './run-dir.ts';
 import type { ContainerRecord } from './state.ts';
 import { raiseHostWatches } from './watches.ts';
@@ -44,7 +44,8 @@ export async function prepareHost(host: Host, stateDir: string): Promise<void> {
 
 /**
  * Finishes or undoes what crashed calls left, removes what belongs to no container, and returns what
- * stays. One that cannot be cleaned up does not stop the rest; its slot is not given to another.
+ * stays. One that cannot be cleaned up does not stop the rest: it stays as half-made, with its slot,
+ * for the next start or removal to finish it.
  */
 export async function cleanUp(
   host: Host,
@@ -68,13 +69,23 @@ export async function cleanUp(
       else await killSupervisors(host.store.paths(id).run);
       await deleteContainer(host, id);
     } catch (error) {
-      if (record) host.slots.claim(record.slot);
+      if (record) {
+        host.slots.claim(record.slot);
+        kept.push(runs(host, record) ? record : { ...record, phase: 'making' });
+      }
       onProblem(`cleaning up after ${id}`, error);
     }
   }
   await removeOrphans(host, kept);
   return kept;
 }
+
+/** Whatever is the matter, what runs goes on. */
+const runs = (host: Host, record: ContainerRecord): boolean =>
+  record.phase === 'running' &&
+  record.bootId === host.bootId &&
+  record.process !== null &&
+  isAlive(record.process);
 
 /** The record to go on with; null: nothing of it stays. */
 async function decide(host: Host, record: ContainerRecord): Promise<ContainerRecord | null> {
@@ -95,7 +106,7 @@ async function decide(host: Host, record: ContainerRecord): Promise<ContainerRec
         await endEntriesOf(host, record);
         return record;
       }
-      const exit = {
+      const exit = record.exit ?? {
         ...{ exitCode: null, signal: null, oomKilled: false, diskFull: false },
         at: new Date().toISOString(),
       };

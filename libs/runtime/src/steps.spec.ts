@@ -66,6 +66,7 @@ const cases: Record<Step, readonly Scenario[]> = {
   signal: ['stop'],
   kill: ['stop', 'remove'],
   'read-exit': ['stop'],
+  'record-exit': ['stop', 'remove'],
   'remove-crun-state': ['stop', 'remove'],
   'await-conmon': ['stop'],
   'remove-interface': ['stop'],
@@ -136,7 +137,7 @@ const nextAgent = (): Agent => {
   return next;
 };
 const count = (present: readonly ContainerStatus[]): Promise<string[]> =>
-  account(options, present, [agent.pid, spare.pid]);
+  account(options, present, [agent.pid, spare.pid], bystander.pid);
 const stateOf = (present: readonly ContainerStatus[]): string =>
   present.find(({ id }) => id === subject.id)?.state ?? 'absent';
 
@@ -173,6 +174,7 @@ afterAll(async () => {
   await registry.close();
 });
 
+const isOfPull = (file: string): boolean => file.startsWith('tmp/');
 const resources = { ...defaultResources, memoryMiB: 80 };
 let images = 0;
 /** An image that nobody has pulled. */
@@ -291,6 +293,8 @@ it('one container accounts for this much', () => {
 
 describe('an agent killed at', () => {
   it.each(pairs((name) => name in mayBe))('%s, in %s', async (step, scenario) => {
+    // The pull before may not have been tidied up to the end.
+    await until('no pull is under way', () => !imageFiles(options).some(isOfPull));
     const imagesBefore = imageFiles(options);
     const act = await prepare(scenario);
     const killed = agent;
@@ -377,7 +381,7 @@ describe('a failure at', () => {
     // What a tenant may come to see.
     if (error !== null && ['start', 'restart', 'pull'].includes(scenario)) {
       expect(error).toBeInstanceOf(RuntimeError);
-      expect((error as RuntimeError).message).not.toContain(step);
+      expect((error as RuntimeError).message).not.toContain('made to fail');
     }
     if (scenario === 'start') expect(['absent', 'running']).toContain(stateOf(await agent.list()));
     await agent.call('problems');
@@ -388,11 +392,11 @@ describe('a failure at', () => {
 
   it.each(pairs((name) => name === 'recover'))('%s, in %s', async (step, scenario) => {
     const act = await prepare(scenario);
-    const error = await act(agent.arm({ step, action: 'throw' })).catch(
-      (thrown: unknown) => thrown,
-    );
-    if (error === null) await agent.call('problems');
+    await act(agent.arm({ step, action: 'throw' })).catch(() => undefined);
+    await agent.call('problems');
     await agent.reconcile();
+    // Where not even that helped, the next who has to do with it.
+    await agent.call('remove', subject.id);
     await expectOrder();
   });
 });
@@ -407,4 +411,4 @@ it('quota groups are as many as layers, and no namespace is held open that is no
   const { open } = await agent.seen();
   // The base; the spare slots' and the bystander's, if that was restarted.
   expect(open).toMatchObject({ mnt: 1, net: 0 });
-});
+}, 60_000);

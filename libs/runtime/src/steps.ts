@@ -41,6 +41,7 @@ export const steps = {
     'signal',
     'kill',
     'read-exit',
+    'record-exit',
     'remove-crun-state',
     'await-conmon',
     'remove-interface',

@@ -93,7 +93,8 @@ export class SlotPool {
 
   /** Null when all slots are held. */
   async take(): Promise<Slot | null> {
-    const ready = this.#ready.shift() ?? this.#prepare();
+    // A spare that is being made may fail yet; that is no reason for the start to.
+    const ready = this.#ready.shift()?.catch(() => this.#prepare()) ?? this.#prepare();
     // Not while the taker starts its container: both want the processors.
     this.#refill ??= setTimeout(() => {
       this.#refill = null;
@@ -107,9 +108,12 @@ export class SlotPool {
     while (!this.#closed && this.#ready.length < this.#spares) {
       const slot = this.#prepare();
       if (slot === null) return;
-      // Whoever takes it sees the error; nobody may ever take it.
-      slot.catch(() => undefined);
       this.#ready.push(slot);
+      // Tried again when the next slot is taken.
+      slot.catch(() => {
+        const at = this.#ready.indexOf(slot);
+        if (at >= 0) void this.#ready.splice(at, 1);
+      });
     }
   }
 

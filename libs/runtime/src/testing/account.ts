@@ -1,6 +1,7 @@
-import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync, realpathSync } from 'node:fs';
 import { planAddresses, idsPerContainer } from '../addresses.ts';
 import { run } from '../exec.ts';
+import { runDir } from '../run-dir.ts';
 import type { ContainerStatus, RuntimeOptions } from '../runtime.ts';
 
 /**
@@ -8,12 +9,14 @@ import type { ContainerStatus, RuntimeOptions } from '../runtime.ts';
  * compared by: numbers that differ from run to run (pids, slots) are told by the container they
  * belong to. What only the agent sees (layers, quota groups) it is asked for.
  *
- * `agents` are the processes that may see and hold everything.
+ * `agents` are the processes that may see and hold everything, with the programs that they run at
+ * the moment; `server` may have children that answer.
  */
 export async function account(
   options: RuntimeOptions,
   present: readonly ContainerStatus[],
   agents: readonly number[],
+  server: number,
 ): Promise<string[]> {
   const addresses = planAddresses(options.network, options.idBase, options.vethPrefix);
   const owners = new Map<number, string>();
@@ -37,7 +40,7 @@ export async function account(
       ...tree(`/sys/fs/cgroup/${root}/${options.cgroup}`).map((at) => `cgroup ${root}${at}`),
     );
   found.push(
-    ...processes(options, agents, (uid) => {
+    ...processes(options, { agents, server }, (uid) => {
       const slot = Math.floor((uid - options.idBase) / idsPerContainer);
       return slot >= 1 && slot <= addresses.last ? ownerOf(slot) : null;
     }),
@@ -52,20 +55,24 @@ export async function account(
   const tables = (await run('nft', ['list', 'tables'])).stdout.split('\n');
   found.push(...tables.filter((line) => line.endsWith(` ${options.nftTable}`)));
   found.push(...files(options.stateDir));
+  found.push(...files(realpathSync(runDir(options.stateDir))).map((path) => `/run${path}`));
   return found.toSorted();
 }
 
 /** All that live in our namespaces, cgroups, id ranges or directories, and how many namespaces those are. */
 function processes(
   options: RuntimeOptions,
-  agents: readonly number[],
+  but: { agents: readonly number[]; server: number },
   owner: (uid: number) => string | null,
 ): string[] {
   const found: string[] = [];
   const namespaces = { mnt: new Set<string>(), net: new Set<string>(), user: new Set<string>() };
   const own = (kind: string): string => link(`/proc/self/ns/${kind}`);
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-    if (Number(pid) === process.pid || agents.includes(Number(pid))) continue;
+    if (Number(pid) === process.pid || but.agents.includes(Number(pid))) continue;
+    const program = link(`/proc/${pid}/exe`).split('/').at(-1);
+    const parent = Number(/^PPid:\s+(\d+)/m.exec(text(`/proc/${pid}/status`))?.[1]);
+    if (parent === but.server || (but.agents.includes(parent) && program !== 'conmon')) continue;
     const command = text(`/proc/${pid}/cmdline`).split('\0');
     const uid = Number(/^Uid:\s+(\d+)/m.exec(text(`/proc/${pid}/status`))?.[1]);
     const cgroup = /:(?:[^:]*pids[^:]*|):\/?(.*)$/m.exec(text(`/proc/${pid}/cgroup`))?.[1] ?? '';
@@ -76,9 +83,9 @@ function processes(
       command.some((argument) => argument.includes(`${options.stateDir}/`)) ||
       text(`/proc/${pid}/mountinfo`).includes(`${options.stateDir}/`);
     // One that ended while it was looked at.
-    if (!ours || link(`/proc/${pid}/exe`) === '') continue;
+    if (!ours || program === '') continue;
     const of = mapped ?? command[command.indexOf('--cid') + 1] ?? '';
-    found.push(`process ${link(`/proc/${pid}/exe`).split('/').at(-1)} of ${of}`);
+    found.push(`process ${program} of ${of}`);
     for (const [kind, set] of Object.entries(namespaces)) {
       const namespace = link(`/proc/${pid}/ns/${kind}`);
       if (namespace !== own(kind)) set.add(namespace);
@@ -104,7 +111,8 @@ function tree(path: string): string[] {
 function files(dir: string, at = ''): string[] {
   return readdirSync(`${dir}${at}`, { withFileTypes: true }).flatMap((entry) => {
     const path = `${at}/${entry.name}`;
-    if (path === '/images' || path === '/layers' || at.endsWith('/logs')) return [];
+    if (['/images', '/layers', '/scratch/entries'].includes(path) || at.endsWith('/logs'))
+      return [];
     // Of a running container: its mount point, which its own namespace covers.
     return entry.isDirectory() ? [path, ...files(dir, path)] : [path];
   });

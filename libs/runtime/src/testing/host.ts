@@ -31,6 +31,8 @@ export function testOptions(insecureRegistries: readonly string[]): RuntimeOptio
     vethPrefix: `t${number.toString(36).padStart(3, '0')}`,
     network: `10.${240 + (number >> 8)}.${number & 255}.0/24`,
     diskPoolMiB: 512,
+    // However full the disk of whoever runs the tests is.
+    imageWaterMarks: { highPercent: 100, lowPercent: 100 },
     idBase: (16_384 + number * 32) * 65_536,
     insecureRegistries,
     registryAuthFile,
