@@ -130,6 +130,7 @@ class HostRuntime implements ContainerRuntime {
       bootId: bootId(),
       crun: findProgram('crun'),
       conmon: findProgram('conmon'),
+      createDeadlineMs: options.createDeadlineMs ?? 30_000,
       busybox: lookForProgram('busybox'),
       dirs: {
         crun: `${run}/crun`,

@@ -25,6 +25,8 @@ export interface Host {
   readonly conmon: string;
   /** Null: not installed, and nothing can be copied into or out of containers. */
   readonly busybox: string | null;
+  /** How long the two may take to make a container. */
+  readonly createDeadlineMs: number;
   readonly dirs: {
     readonly crun: string;
     readonly exits: string;

@@ -29,7 +29,6 @@ import type { ContainerSpec } from './runtime.ts';
 import type { ContainerRecord } from './state.ts';
 import { step } from './steps.ts';
 
-const createDeadlineMs = 30_000;
 /** With less than this a start that failed for no reason given failed for that. */
 const leastFreeBytes = 1024 * 1024;
 
@@ -94,7 +93,7 @@ export async function makeContainer(
       return mountAndSpawn(host, spec, args, layers, slot);
     });
     step('await-container');
-    const pid = await conmon.created(createDeadlineMs);
+    const pid = await conmon.created(host.createDeadlineMs);
     step('limit-watches');
     // While the rest is done here.
     const watches = limitWatches(pid);

@@ -77,9 +77,11 @@ export function processesWith(text: string): ProcessIdentity[] {
     .filter(({ pid }) => argumentsOf(pid).some((argument) => argument.includes(text)));
 }
 
-function supervises([program = '', ...rest]: string[], dir: string): boolean {
+/** Also when it is a script, which its interpreter has as an argument. */
+function supervises(command: string[], dir: string): boolean {
   return (
-    /^(.*\/)?(conmon|crun)$/.test(program) && rest.some((argument) => argument.includes(`${dir}/`))
+    command.slice(0, 2).some((program) => /^(.*\/)?(conmon|crun)$/.test(program)) &&
+    command.some((argument) => argument.includes(`${dir}/`))
   );
 }
 

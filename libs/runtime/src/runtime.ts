@@ -290,6 +290,8 @@ export interface RuntimeOptions {
   diskPoolMiB?: number;
   /** The whole time that a pull may take; 10 minutes when left out. */
   pullDeadlineMs?: number;
+  /** How long conmon and crun may take to make a container; 30 seconds when left out. */
+  createDeadlineMs?: number;
   /** 85 and 75 %, and no limit in bytes, when left out. */
   imageWaterMarks?: Partial<WaterMarks>;
   onEvent?: (event: RuntimeEvent) => void;

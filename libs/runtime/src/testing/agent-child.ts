@@ -1,10 +1,12 @@
 import { readdirSync, readlinkSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { onDirectory, quotaGroups } from '../btrfs.ts';
+import { findProgram } from '../exec.ts';
 import { createRuntime } from '../host-runtime.ts';
 import { RuntimeError } from '../runtime.ts';
 import type { RuntimeOptions } from '../runtime.ts';
 import { listenToSteps } from '../steps.ts';
+import { mount, MS_BIND, umount } from '../syscalls.ts';
 import type { Call, Fault } from './agent.ts';
 
 /** A runtime that does what its parent says line by line, and fails where that says (agent.ts is its other end). */
@@ -42,8 +44,11 @@ const own = {
       open: { mnt: count('mnt'), net: count('net'), user: count('user') },
     };
   },
+  /** Puts `file` in the place of a program, for what this process runs from now on. */
+  replace: (program: string, file: string) =>
+    mount(file, findProgram(program), null, MS_BIND, null),
+  restore: (program: string) => umount(findProgram(program)),
   problems: () => problems.splice(0),
-  /** Starts and stops at random moments are the parent's; this one keeps the lines short. */
   waitExit: (id: string) => runtime.waitExit(id, AbortSignal.timeout(20_000)),
 };
 
