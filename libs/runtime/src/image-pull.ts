@@ -67,7 +67,7 @@ async function watch(
     if (ended.aborted) return;
     const { size, used } = await storage.disk();
     if (size - used < size * reserveShare) return stop.abort();
-    layers ??= readLayers(storage, source, tmp);
+    layers ??= readLayers(storage, source, tmp, ended);
     const known = await Promise.race([layers, aborted(ended)]);
     if (known === null || ended.aborted) continue;
     const stored = new Set(storage.layers().flatMap((layer) => layer.digests));
@@ -97,12 +97,13 @@ async function readLayers(
   storage: ImageStorage,
   source: ImageSource,
   tmp: string,
+  ended?: AbortSignal,
 ): Promise<ManifestLayer[] | null> {
   try {
-    const first = readManifestLayers(await storage.readManifest(source, tmp), architecture);
+    const first = readManifestLayers(await storage.readManifest(source, tmp, ended), architecture);
     if (first === null || 'layers' in first) return first?.layers ?? null;
     const chosen = { ...source, digest: first.follow };
-    const next = readManifestLayers(await storage.readManifest(chosen, tmp), architecture);
+    const next = readManifestLayers(await storage.readManifest(chosen, tmp, ended), architecture);
     return next && 'layers' in next ? next.layers : null;
   } catch (error) {
     if (error instanceof CommandError) return null;

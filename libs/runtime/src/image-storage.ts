@@ -204,7 +204,7 @@ export class ImageStorage {
   }
 
   /** The manifest of a remote image, or a list of them, as it is. Throws CommandError. */
-  async readManifest(source: ImageSource, tmp: string): Promise<unknown> {
+  async readManifest(source: ImageSource, tmp: string, signal?: AbortSignal): Promise<unknown> {
     const { repository, digest, insecure, authFile } = source;
     const args = [
       ...this.#common(tmp),
@@ -214,7 +214,9 @@ export class ImageStorage {
       `--tls-verify=${!insecure}`,
       `docker://${repository}@${digest}`,
     ];
-    return parseJson((await this.#skopeo(args, tmp, { deadlineMs: 30_000 })).stdout);
+    return parseJson(
+      (await this.#skopeo(args, tmp, { deadlineMs: 30_000, ...(signal && { signal }) })).stdout,
+    );
   }
 
   /** Removes an image under all its names, and the layers that no other needs. */
