@@ -1,5 +1,7 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { mkdir, rm } from 'node:fs/promises';
+import { Agent, request as httpRequest } from 'node:http';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { until } from '../e2e/support/until.ts';
 
@@ -43,6 +45,61 @@ export class Docker {
     return stdout.trim();
   }
 
+  /** Brings the image of an OCI layout in; `work` is a directory for what lies between. */
+  async load(layout: string, name: string, work: string): Promise<void> {
+    const archive = join(work, `${name.split(':')[0]}.tar`);
+    await run('skopeo', ['copy', '-q', `oci:${layout}`, `docker-archive:${archive}:${name}`]);
+    await this.cli('load', '-q', '-i', archive);
+    await rm(archive);
+  }
+
+  /** As `docker run -d` does it, but over one kept connection and without a process for the client. */
+  async createAndStart(name: string, image: string, command: readonly string[]): Promise<void> {
+    await this.post(`/containers/create?name=${name}`, {
+      Image: image,
+      Cmd: command,
+      HostConfig: {
+        NanoCpus: 1_000_000_000,
+        CpuShares: 102,
+        Memory: 64 * 2 ** 20,
+        MemorySwap: 64 * 2 ** 20,
+        PidsLimit: 64,
+        SecurityOpt: ['no-new-privileges'],
+      },
+    });
+    await this.post(`/containers/${name}/start`, null);
+  }
+
+  private readonly connections = new Agent({ keepAlive: true });
+
+  private post(path: string, body: unknown): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const text = body === null ? '' : JSON.stringify(body);
+      const request = httpRequest({
+        socketPath: `${this.dir}/docker.sock`,
+        agent: this.connections,
+        method: 'POST',
+        path,
+        headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) },
+      });
+      request.on('error', reject);
+      request.on('response', (response) => {
+        response.resume();
+        response.on('end', () =>
+          (response.statusCode ?? 500) < 300
+            ? resolve()
+            : reject(new Error(`${path} answered ${response.statusCode}`)),
+        );
+      });
+      request.end(text);
+    });
+  }
+
+  async removeAll(): Promise<void> {
+    const ids = await this.cli('ps', '-aq');
+    if (ids !== '') await this.cli('rm', '-f', ...ids.split('\n'));
+  }
+
   /** dockerd's process, for a look into its network namespace. */
   get pid(): number {
     return this.daemon.pid!;
@@ -50,8 +107,8 @@ export class Docker {
 
   /** Removes every container, ends the daemon and deletes its data. */
   async stop(): Promise<void> {
-    const ids = await this.cli('ps', '-aq');
-    if (ids !== '') await this.cli('rm', '-f', ...ids.split('\n'));
+    this.connections.destroy();
+    await this.removeAll();
     this.daemon.kill('SIGTERM');
     await until(
       'dockerd has ended',

@@ -1,19 +1,74 @@
 import { execFile, spawn } from 'node:child_process';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { createRuntime, type ContainerRuntime, type ContainerSpec } from '@bulkhead/runtime';
+import {
+  createRuntime,
+  type ContainerRuntime,
+  type ContainerSpec,
+  type RuntimeOptions,
+} from '@bulkhead/runtime';
 import { startPlatform, stopPlatform } from '../deploy/platform.ts';
 import { e2eOptions, Platform } from '../e2e/support/platform.ts';
 import { until } from '../e2e/support/until.ts';
 import { buildImage, contextOf, pushImage } from '../examples/build.ts';
+import { BareCrun } from './crun.ts';
 import { Docker } from './docker.ts';
+import { blobOf, readManifest } from './layout.ts';
+import { specOf } from './start.ts';
 
 const run = promisify(execFile);
 
 /** The name of the measured image in Docker. */
 export const benchImage = 'bulkhead-bench:1';
 const registryPort = 16_090;
+const prefix = '/tmp/bulkhead-bench-';
+
+const runtimeOptions = (dir: string): RuntimeOptions => ({
+  stateDir: join(dir, 'runtime'),
+  cgroup: 'bhbench',
+  nftTable: 'bhbench',
+  vethPrefix: 'bhb',
+  network: '10.203.0.0/16',
+  idBase: 3_221_225_472,
+  insecureRegistries: [`127.0.0.1:${registryPort}`],
+  registryAuthFile: join(dir, 'auth.json'),
+  // Room for thousands of layers in which nobody writes.
+  diskPoolMiB: 8192,
+});
+
+/** Removes what a run that was killed left behind. */
+async function sweep(): Promise<void> {
+  for (const name of await readdir('/tmp')) {
+    const dir = join('/tmp', name);
+    if (!dir.startsWith(prefix) || isAlive(await pidIn(join(dir, 'pid')))) continue;
+    for (const file of ['registry.pid', 'docker/docker.pid']) {
+      const pid = await pidIn(join(dir, file));
+      if (await isNamed(pid, ['docker-registry', 'dockerd'])) process.kill(pid!, 'SIGTERM');
+    }
+    if (await stat(join(dir, 'runtime')).catch(() => null))
+      await createRuntime(runtimeOptions(dir)).destroy();
+    await rm(dir, { recursive: true, force: true });
+  }
+}
+
+async function pidIn(file: string): Promise<number | null> {
+  const pid = Number(await readFile(file, 'utf8').catch(() => ''));
+  return pid > 0 ? pid : null;
+}
+
+function isAlive(pid: number | null): boolean {
+  try {
+    return pid !== null && process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
+async function isNamed(pid: number | null, names: readonly string[]): Promise<boolean> {
+  const name = await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => '');
+  return pid !== null && names.some((each) => name.trim() === each.slice(0, 15));
+}
 
 /** What the benchmarks work on, each part made when it is first asked for. */
 export class Bench {
@@ -28,8 +83,10 @@ export class Bench {
 
   static async create(): Promise<Bench> {
     // Short: sockets lie below it. Mapped ids must be able to pass.
-    const bench = new Bench(await mkdtemp('/tmp/bulkhead-bench-'));
+    await sweep();
+    const bench = new Bench(await mkdtemp(prefix));
     await run('chmod', ['0711', bench.dir]);
+    await writeFile(join(bench.dir, 'pid'), String(process.pid));
     bench.cleanUps.push(() => rm(bench.dir, { recursive: true, force: true }));
     return bench;
   }
@@ -54,7 +111,7 @@ export class Bench {
   }
 
   /** The static sample as an OCI layout: busybox and a page. */
-  private layout() {
+  layout() {
     return this.once('layout', async () =>
       buildImage({ context: await contextOf('static'), output: join(this.dir, 'image') }),
     );
@@ -64,38 +121,58 @@ export class Bench {
   runtime(): Promise<ContainerRuntime> {
     return this.once('runtime', async () => {
       const { layout, digest } = await this.layout();
-      const repository = `127.0.0.1:${registryPort}/bench/static`;
       await this.registry();
-      await pushImage({ layout, destination: `${repository}:1`, plainHttp: true });
-      const authFile = join(this.dir, 'auth.json');
-      await writeFile(authFile, '{"auths":{}}', { mode: 0o600 });
-      const runtime = createRuntime({
-        stateDir: join(this.dir, 'runtime'),
-        cgroup: 'bhbench',
-        nftTable: 'bhbench',
-        vethPrefix: 'bhb',
-        network: '10.203.0.0/16',
-        idBase: 3_221_225_472,
-        insecureRegistries: [`127.0.0.1:${registryPort}`],
-        registryAuthFile: authFile,
-      });
+      await writeFile(join(this.dir, 'auth.json'), '{"auths":{}}', { mode: 0o600 });
+      const runtime = createRuntime(runtimeOptions(this.dir));
       this.cleanUps.push(() => runtime.destroy());
       await runtime.reconcile();
-      await runtime.ensureImage({ repository, digest });
-      this.pulled = {
-        repository,
-        digest,
-        config: {
-          entrypoint: [],
-          cmd: [],
-          env: [],
-          workingDir: '/',
-          user: '0',
-          exposedPorts: [],
-          stopSignal: null,
-        },
-      };
+      this.pulled = await this.pull(runtime, 'static', layout, digest);
       return runtime;
+    });
+  }
+
+  /** Brings an image onto the node, through the registry. */
+  async pull(
+    runtime: ContainerRuntime,
+    name: string,
+    layout: string,
+    digest: string,
+  ): Promise<ContainerSpec['image']> {
+    const repository = `127.0.0.1:${registryPort}/bench/${name}`;
+    await pushImage({ layout, destination: `${repository}:1`, plainHttp: true });
+    await runtime.ensureImage({ repository, digest });
+    return {
+      repository,
+      digest,
+      config: {
+        entrypoint: [],
+        cmd: [],
+        env: [],
+        workingDir: '/',
+        user: '0',
+        exposedPorts: [],
+        stopSignal: null,
+      },
+    };
+  }
+
+  /** crun alone, with the configuration of one of our containers. */
+  crun(): Promise<BareCrun> {
+    return this.once('crun', async () => {
+      const runtime = await this.runtime();
+      const { layout } = await this.layout();
+      const spec = specOf('ibench-template', this);
+      await runtime.start(spec);
+      const bundle = join(this.dir, 'runtime/run/containers', spec.id, 'bundle');
+      const { layers } = await readManifest(layout);
+      const crun = await BareCrun.create(
+        join(this.dir, 'crun'),
+        bundle,
+        layers.map((layer) => blobOf(layout, layer.digest)),
+      );
+      this.cleanUps.push(() => crun.close());
+      await runtime.remove(spec.id);
+      return crun;
     });
   }
 
@@ -111,6 +188,7 @@ export class Bench {
         }),
       );
       const server = spawn('docker-registry', ['serve', config], { stdio: 'ignore' });
+      await writeFile(join(this.dir, 'registry.pid'), String(server.pid));
       this.cleanUps.push(async () => server.kill('SIGKILL'));
       await until(
         'the registry answers',
@@ -123,17 +201,10 @@ export class Bench {
   docker(): Promise<Docker> {
     return this.once('docker', async () => {
       const { layout } = await this.layout();
-      const archive = join(this.dir, 'image.tar');
       await mkdir(join(this.dir, 'docker'));
-      await run('skopeo', [
-        'copy',
-        '-q',
-        `oci:${layout}`,
-        `docker-archive:${archive}:${benchImage}`,
-      ]);
       const docker = await Docker.start(join(this.dir, 'docker'));
       this.cleanUps.push(() => docker.stop());
-      await docker.cli('load', '-q', '-i', archive);
+      await docker.load(layout, benchImage, this.dir);
       return docker;
     });
   }

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { benchImage, type Bench } from './fixture.ts';
 import type { Result } from './measure.ts';
-import { dockerLimits, eightAtATime, instanceName, specOf } from './start.ts';
+import { dockerLimits, inParallel, instanceName, specOf } from './start.ts';
 
 const count = 100;
 
@@ -10,12 +10,12 @@ const count = 100;
 export async function memoryBench(bench: Bench): Promise<Result[]> {
   const runtime = await bench.runtime();
   const specs = Array.from({ length: count }, (_, i) => specOf(instanceName(1000 + i), bench));
-  const ours = await drop(() => eightAtATime(specs, (spec) => runtime.start(spec)));
-  await eightAtATime(specs, (spec) => runtime.remove(spec.id));
+  const ours = await drop(() => inParallel(8, specs, (spec) => runtime.start(spec)));
+  await inParallel(8, specs, (spec) => runtime.remove(spec.id));
 
   const docker = await bench.docker();
   const theirs = await drop(() =>
-    eightAtATime(specs, (spec) =>
+    inParallel(8, specs, (spec) =>
       docker.cli('run', '-d', ...dockerLimits, benchImage, ...spec.command!),
     ),
   );
@@ -39,12 +39,17 @@ async function drop(work: () => Promise<unknown>): Promise<number> {
 }
 
 /** MemAvailable in MiB, the median of a few seconds: the kernel frees late. */
-async function settled(): Promise<number> {
+export async function settled(): Promise<number> {
   const values: number[] = [];
   for (let i = 0; i < 7; i++) {
     await delay(500);
-    const text = await readFile('/proc/meminfo', 'utf8');
-    values.push(Number(/^MemAvailable:\s+(\d+)/m.exec(text)![1]) / 1024);
+    values.push(await available());
   }
   return values.sort((a, b) => a - b)[3]!;
+}
+
+/** MemAvailable, MiB. */
+export async function available(): Promise<number> {
+  const text = await readFile('/proc/meminfo', 'utf8');
+  return Number(/^MemAvailable:\s+(\d+)/m.exec(text)![1]) / 1024;
 }

@@ -2,15 +2,21 @@
 import { appendFile, readFile } from 'node:fs/promises';
 import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
+import { densityBench } from './density.ts';
 import { deployBench } from './deploy.ts';
 import { Bench } from './fixture.ts';
+import { layersBench } from './layers.ts';
 import { format, type Result } from './measure.ts';
 import { memoryBench } from './memory.ts';
 import { placementBench } from './placement.ts';
 import { startBench } from './start.ts';
+import { stormBench } from './storm.ts';
 
 const benches: Record<string, (bench: Bench) => Promise<Result[]>> = {
   start: startBench,
+  storm: stormBench,
+  density: densityBench,
+  layers: layersBench,
   deploy: deployBench,
   memory: memoryBench,
   placement: placementBench,
@@ -26,6 +32,8 @@ if (unknown.length > 0) {
 }
 
 const bench = await Bench.create();
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.once(signal, () => void bench.close().finally(() => process.exit(130)));
 try {
   const lines: string[] = [];
   for (const name of names) {
@@ -53,6 +61,10 @@ ${lines.join('\n')}
 `,
   );
   process.stdout.write(`\nadded to ${results}\n`);
+} catch (error) {
+  // Now: what the cleaning up has to say must not hide it.
+  console.error(error);
+  process.exitCode = 1;
 } finally {
   await bench.close();
 }

@@ -14,46 +14,49 @@ export const dockerLimits = [
   ...['--pids-limit', '64', '--security-opt', 'no-new-privileges'],
 ];
 
-/** Command received to process running with network and limits, one at a time, in turns. */
+const rounds = 20;
+
+/** Command received to process running, one at a time, in turns; each is removed before the next. */
 export async function startBench(bench: Bench): Promise<Result[]> {
   const runtime = await bench.runtime();
   const docker = await bench.docker();
+  const crun = await bench.crun();
   const ours: number[] = [];
-  const theirs: number[] = [];
+  const theirs = { cli: [] as number[], api: [] as number[], bare: [] as number[] };
 
-  for (let i = 0; i < 21; i++) {
-    const spec = specOf(instanceName(i), bench);
-    const start = await time(() => runtime.start(spec));
-    const run = await time(() =>
-      docker.cli('run', '-d', ...dockerLimits, benchImage, ...spec.command!),
-    );
+  for (let i = 0; i <= rounds; i++) {
+    const id = instanceName(i);
+    await crun.prepare([id]);
+    const took = {
+      ours: await time(() => runtime.start(specOf(id, bench))),
+      cli: await time(() => docker.cli('run', '-d', ...dockerLimits, benchImage, ...server)),
+      api: await time(() => docker.createAndStart(id, benchImage, server)),
+      bare: await time(() => crun.run(id)),
+    };
     // The first of each pays for what is set up once.
     if (i > 0) {
-      ours.push(start);
-      theirs.push(run);
+      ours.push(took.ours);
+      theirs.cli.push(took.cli);
+      theirs.api.push(took.api);
+      theirs.bare.push(took.bare);
     }
-    await runtime.remove(spec.id);
+    await runtime.remove(id);
+    await docker.removeAll();
+    await crun.removeAll();
   }
 
-  const storm = Array.from({ length: 50 }, (_, i) => specOf(instanceName(100 + i), bench));
-  const oursAtOnce = await time(() => eightAtATime(storm, (spec) => runtime.start(spec)));
-  const theirsAtOnce = await time(() =>
-    eightAtATime(storm, (spec) =>
-      docker.cli('run', '-d', ...dockerLimits, benchImage, ...spec.command!),
-    ),
-  );
-  await eightAtATime(storm, (spec) => runtime.remove(spec.id));
-
-  const common = { rival: 'docker run -d (20.10)', unit: 'ms' };
+  const result = (rival: string, values: readonly number[]): Result => ({
+    bench: 'start',
+    work: 'one container, one at a time',
+    rival,
+    unit: 'ms',
+    ours,
+    theirs: values,
+  });
   return [
-    { bench: 'start', work: 'one container, one at a time', ...common, ours, theirs },
-    {
-      bench: 'start',
-      work: '50 containers, 8 at a time, all',
-      ...common,
-      ours: [oursAtOnce],
-      theirs: [theirsAtOnce],
-    },
+    result('docker run -d (20.10)', theirs.cli),
+    result("Docker's API, create and start (20.10)", theirs.api),
+    result('bare crun run', theirs.bare),
   ];
 }
 
@@ -73,14 +76,15 @@ export function specOf(id: string, bench: Bench): ContainerSpec {
   };
 }
 
-/** Runs `work` over `items`, never more than eight at once. */
-export async function eightAtATime<T>(
+/** Runs `work` over `items`, never more than `atOnce` at a time. */
+export async function inParallel<T>(
+  atOnce: number,
   items: readonly T[],
   work: (item: T) => Promise<unknown>,
 ): Promise<void> {
   const queue = [...items];
   await Promise.all(
-    Array.from({ length: 8 }, async () => {
+    Array.from({ length: atOnce }, async () => {
       for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
     }),
   );

@@ -4,6 +4,7 @@ import {
   readSync,
   openSync,
   closeSync,
+  fstatSync,
   rmSync,
   statSync,
   watch,
@@ -150,10 +151,11 @@ function* records(
 ): Generator<{ text: string; at: number; end: number }> {
   const file = openSync(path, 'r');
   try {
-    const buffer = Buffer.alloc(readSize);
+    const left = fstatSync(file).size - start;
+    const buffer = Buffer.alloc(Math.min(readSize, Math.max(left, longestLine * 2)));
     let position = start;
     for (;;) {
-      const size = readSync(file, buffer, 0, readSize, position);
+      const size = readSync(file, buffer, 0, buffer.length, position);
       const whole = size === 0 ? 0 : buffer.lastIndexOf(10, size - 1) + 1;
       if (whole === 0) return;
       for (let at = 0; at < whole;) {
