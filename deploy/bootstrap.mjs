@@ -1,5 +1,5 @@
 /**
- * `npm run up | down | test | bench | build` on a machine with nothing but Node 18, npm and git:
+ * `npm run up | down | test | test:vm | bench | build` on a machine with nothing but Node 18, npm and git:
  * installs what is missing, builds, and hands over to Node 24 and the TypeScript beside this file.
  * Each step looks first whether there is anything to do, so a second run is quick.
  */
@@ -17,6 +17,7 @@ const programs = {
   down: 'deploy/down.ts',
   test: 'deploy/test.ts',
   bench: 'bench/run.ts',
+  vm: 'e2e/vm/run.ts',
 };
 const usage = `usage: npm run <command>
 
@@ -24,6 +25,7 @@ const usage = `usage: npm run <command>
   down    stop everything and leave nothing running; -- --purge deletes the data as well
   test    lint, type check, and all tests
   bench   measure against Docker
+  vm      the runtime's tests on another kernel with pure cgroup v2, in a virtual machine
   build   install and build only
 `;
 
@@ -50,7 +52,9 @@ async function main(command, rest) {
 
 /** @param {ReturnType<typeof createSteps>['step']} step @param {string} command */
 async function prepare(step, command) {
-  const missing = findMissingPackages(command === 'bench' ? ['run', 'bench'] : ['run']);
+  const missing = findMissingPackages(
+    command === 'bench' || command === 'vm' ? ['run', command] : ['run'],
+  );
   if (missing.length > 0)
     await step(
       `Installing Debian packages (${missing.join(', ')})`,

@@ -20,7 +20,7 @@ async function inThrowAwayNetwork<T>(work: (inside: InNetwork) => Promise<T>): P
     await untilItHasNamespace(pid, 'net', ended);
     return await work((program, args, input) =>
       run('nsenter', [`--net=/proc/${pid}/ns/net`, program, ...args], {
-        deadlineMs: 10_000,
+        deadlineMs: 30_000,
         ...(input === undefined ? {} : { input }),
       }),
     );
