@@ -8,6 +8,7 @@ import { Bench } from './fixture.ts';
 import { layersBench } from './layers.ts';
 import { format, type Result } from './measure.ts';
 import { memoryBench } from './memory.ts';
+import { neighboursBench } from './neighbours.ts';
 import { placementBench } from './placement.ts';
 import { startBench } from './start.ts';
 import { stormBench } from './storm.ts';
@@ -19,6 +20,7 @@ const benches: Record<string, (bench: Bench) => Promise<Result[]>> = {
   layers: layersBench,
   deploy: deployBench,
   memory: memoryBench,
+  neighbours: neighboursBench,
   placement: placementBench,
 };
 
