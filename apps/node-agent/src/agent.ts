@@ -28,6 +28,8 @@ export interface AgentOptions {
   version: string;
   /** Walls that this host lacks, as it may; for the node's facts. */
   missingWalls?: readonly string[];
+  /** Those that the runtime counts in already; new ones when left out. */
+  metrics?: AgentMetrics;
   log: Logger;
   policy?: RestartPolicy;
 }
@@ -35,7 +37,7 @@ export interface AgentOptions {
 /** The agent of one host, wired together. */
 export class Agent {
   readonly identity: NodeIdentity;
-  readonly metrics = new AgentMetrics();
+  readonly metrics: AgentMetrics;
   readonly #options: AgentOptions;
   readonly #bus: Bus;
   readonly #desired: DesiredStore;
@@ -55,7 +57,7 @@ export class Agent {
     const { settings, identity, runtime, log } = options;
     const nodeDir = settings.NODE_DIR;
     const node = identity.id;
-    const metrics = this.metrics;
+    const metrics = (this.metrics = options.metrics ?? new AgentMetrics());
     const credsFile = join(nodeDir, 'nats.creds');
     this.#bus = new Bus({ url: settings.NATS_URL, user: node, credsFile, log });
     this.#desired = new DesiredStore(nodeDir, log);
@@ -116,6 +118,7 @@ export class Agent {
       reportsPending: () => this.#reporter.pending,
       natsConnected: () => this.#bus.connected,
       diskPool: () => runtime.diskPool(),
+      usage: () => runtime.usage(),
     });
     const facts = {
       ...(await runtime.facts()),

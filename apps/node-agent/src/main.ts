@@ -12,14 +12,18 @@ import { Agent } from './agent.ts';
 import { doctor, findMissingWalls } from './doctor.ts';
 import { readIdentity } from './identity.ts';
 import { lockDirectory } from './lock.ts';
-import { serveMetrics } from './metrics.ts';
+import { AgentMetrics, serveMetrics } from './metrics.ts';
 import { readSettings, type Settings } from './settings.ts';
 
 const version = '0.1.0';
 /** A stop in good order takes this long at most, ms; being killed at any point is safe too. */
 const stopDeadlineMs = 5000;
 
-async function makeRuntime(settings: Settings): Promise<ContainerRuntime> {
+async function makeRuntime(
+  settings: Settings,
+  metrics: AgentMetrics,
+  log: Logger,
+): Promise<ContainerRuntime> {
   const stateDir = join(settings.NODE_DIR, 'runtime');
   // Mapped ids of the containers must be able to walk through, not to list.
   await mkdir(stateDir, { recursive: true, mode: 0o711 });
@@ -33,6 +37,15 @@ async function makeRuntime(settings: Settings): Promise<ContainerRuntime> {
     ...(settings.AGENT_DISK_POOL_MIB === undefined
       ? {}
       : { diskPoolMiB: settings.AGENT_DISK_POOL_MIB }),
+    onEvent: (event) => {
+      metrics.note(event);
+      if (event.type === 'leak-removed' || event.type === 'firewall-healed')
+        log.warn({ event }, 'the runtime put something right');
+    },
+    onProblem: (what, error) => {
+      metrics.problems.inc();
+      log.warn({ err: error }, `the runtime failed at ${what} and tries again`);
+    },
     insecureRegistries: [settings.REGISTRY_HOST],
     registryAuthFile: join(settings.NODE_DIR, 'registry-auth.json'),
     pullDeadlineMs: settings.AGENT_PULL_SECONDS * 1000,
@@ -52,8 +65,9 @@ async function run(settings: Settings, log: Logger): Promise<void> {
   // Before anything is made: what runs already goes on without us.
   const missingWalls = await findMissingWalls(settings);
   if (missingWalls.length > 0) log.warn({ missingWalls }, 'runs without walls, as it was told');
-  const runtime = await makeRuntime(settings);
-  const agent = new Agent({ settings, identity, runtime, version, missingWalls, log });
+  const metrics = new AgentMetrics();
+  const runtime = await makeRuntime(settings, metrics, log);
+  const agent = new Agent({ settings, identity, runtime, version, missingWalls, metrics, log });
   // First: a port that is taken must be known before anything is started.
   await serveMetrics(settings.AGENT_METRICS_PORT, agent.metrics, () => agent.health());
   await agent.start();
@@ -72,7 +86,7 @@ async function run(settings: Settings, log: Logger): Promise<void> {
 }
 
 async function destroy(settings: Settings, log: Logger): Promise<void> {
-  const runtime = await makeRuntime(settings);
+  const runtime = await makeRuntime(settings, new AgentMetrics(), log);
   // It finds what there is to remove.
   await runtime.reconcile();
   await runtime.destroy();

@@ -1,5 +1,11 @@
 import { createServer, type Server } from 'node:http';
-import { reportedStates, type ReportedState } from '@bulkhead/protocol';
+import {
+  assertNever,
+  reportedStates,
+  type InstanceExit,
+  type ReportedState,
+} from '@bulkhead/protocol';
+import type { HostUsage, RuntimeEvent } from '@bulkhead/runtime';
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 
 /** What the gauges are read from at each scrape. */
@@ -8,14 +14,25 @@ export interface AgentGauges {
   reportsPending(): number;
   natsConnected(): boolean;
   diskPool(): { bytes: number; usedBytes: number } | null;
+  usage(): Promise<HostUsage>;
 }
 
-/** The agent's numbers, in Prometheus' words. */
+/** The agent's numbers, in Prometheus' words. No label names a tenant, app or instance: there is no end of those. */
 export class AgentMetrics {
   readonly registry = new Registry();
   readonly starts: Counter<'outcome'>;
   readonly startSeconds: Histogram;
+  readonly startFailures: Counter<'reason'>;
   readonly restarts: Counter;
+  readonly ends: Counter<'reason'>;
+  readonly imagePulls: Counter<'outcome'>;
+  readonly imagePullFailures: Counter<'reason'>;
+  readonly imagePullSeconds: Histogram;
+  readonly imagePullBytes: Counter;
+  readonly imagesRemoved: Counter;
+  readonly firewallHeals: Counter;
+  readonly leaks: Counter<'kind'>;
+  readonly problems: Counter;
   readonly specsRefused: Counter<'why'>;
   readonly streams: Gauge<'kind'>;
   readonly streamBytes: Counter<'direction'>;
@@ -40,6 +57,62 @@ export class AgentMetrics {
     this.restarts = new Counter({
       name: 'bulkhead_agent_restarts_total',
       help: 'Ends of containers that nobody asked for.',
+      registers,
+    });
+    this.startFailures = new Counter({
+      name: 'bulkhead_agent_start_failures_total',
+      help: 'Starts that failed, by reason as tenants are told.',
+      labelNames: ['reason'],
+      registers,
+    });
+    this.ends = new Counter({
+      name: 'bulkhead_agent_ends_total',
+      help: 'Ends of containers that nobody asked for, by reason: oom, disk-full, signal, exited, health.',
+      labelNames: ['reason'],
+      registers,
+    });
+    this.imagePulls = new Counter({
+      name: 'bulkhead_agent_image_pulls_total',
+      help: 'Images pulled, by outcome.',
+      labelNames: ['outcome'],
+      registers,
+    });
+    this.imagePullFailures = new Counter({
+      name: 'bulkhead_agent_image_pull_failures_total',
+      help: 'Pulls that failed, by reason.',
+      labelNames: ['reason'],
+      registers,
+    });
+    this.imagePullSeconds = new Histogram({
+      name: 'bulkhead_agent_image_pull_seconds',
+      help: 'How long pulls that succeeded took.',
+      buckets: [0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600],
+      registers,
+    });
+    this.imagePullBytes = new Counter({
+      name: 'bulkhead_agent_image_pull_bytes_total',
+      help: 'Compressed bytes of pulls that succeeded.',
+      registers,
+    });
+    this.imagesRemoved = new Counter({
+      name: 'bulkhead_agent_images_removed_total',
+      help: 'Unused images removed by the water marks.',
+      registers,
+    });
+    this.firewallHeals = new Counter({
+      name: 'bulkhead_agent_firewall_heals_total',
+      help: 'Times that somebody changed or flushed our rules and they were put back.',
+      registers,
+    });
+    this.leaks = new Counter({
+      name: 'bulkhead_agent_leaks_removed_total',
+      help: 'What belonged to no container when the agent started, by kind.',
+      labelNames: ['kind'],
+      registers,
+    });
+    this.problems = new Counter({
+      name: 'bulkhead_agent_background_failures_total',
+      help: 'Failures that no request waits for and that are tried again; the log says which.',
       registers,
     });
     this.specsRefused = new Counter({
@@ -79,6 +152,33 @@ export class AgentMetrics {
     collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: 250 });
   }
 
+  /** An end that nobody asked for. */
+  noteEnd(reason: InstanceExit['reason']): void {
+    this.restarts.inc();
+    this.ends.inc({ reason });
+  }
+
+  /** For the runtime's `onEvent`. */
+  note(event: RuntimeEvent): void {
+    switch (event.type) {
+      case 'image-pulled':
+        this.imagePulls.inc({ outcome: 'pulled' });
+        this.imagePullSeconds.observe(event.seconds);
+        return this.imagePullBytes.inc(event.bytes);
+      case 'image-pull-failed':
+        this.imagePulls.inc({ outcome: 'failed' });
+        return this.imagePullFailures.inc({ reason: event.reason });
+      case 'images-removed':
+        return this.imagesRemoved.inc(event.images);
+      case 'firewall-healed':
+        return this.firewallHeals.inc();
+      case 'leak-removed':
+        return this.leaks.inc({ kind: event.kind });
+      default:
+        assertNever(event);
+    }
+  }
+
   /** Adds the numbers that are looked up when somebody asks. */
   observe(gauges: AgentGauges): void {
     const registers = [this.registry];
@@ -107,6 +207,29 @@ export class AgentMetrics {
       registers,
       collect() {
         this.set(gauges.natsConnected() ? 1 : 0);
+      },
+    });
+    const slots = new Gauge({
+      name: 'bulkhead_agent_slots',
+      help: 'Addresses, ids and interfaces for containers: how many there are, of which `used` are taken.',
+      labelNames: ['kind'],
+      registers,
+    });
+    const images = new Gauge({
+      name: 'bulkhead_agent_images',
+      help: 'Images on this node.',
+      registers,
+    });
+    new Gauge({
+      name: 'bulkhead_agent_image_bytes',
+      help: 'Unpacked layers of images, each counted once.',
+      registers,
+      async collect() {
+        const usage = await gauges.usage();
+        this.set(usage.images.bytes);
+        images.set(usage.images.count);
+        slots.set({ kind: 'total' }, usage.slots.total);
+        slots.set({ kind: 'used' }, usage.slots.used);
       },
     });
     if (gauges.diskPool() === null) return;

@@ -284,6 +284,7 @@ export class Reconciler {
       const now = new Date();
       metrics.starts.inc({ outcome: 'failed' });
       const failure = describeStartFailure(error, now);
+      metrics.startFailures.inc({ reason: failure.exit.reason });
       this.#o.log.warn({ instance: instance.id, err: error }, 'an instance could not be started');
       logs.say(desired.instance, `could not be started: ${failure.exit.message}`);
       const chance = Math.random();
@@ -361,7 +362,7 @@ export class Reconciler {
   }
 
   async #noteCrash(instance: Instance, end: InstanceExit, now: Date): Promise<void> {
-    this.#o.metrics.restarts.inc();
+    this.#o.metrics.noteEnd(end.reason);
     const chance = Math.random();
     const after = memory.onCrash(instance.memory, end, now.getTime(), this.#o.policy, chance);
     const paced = this.#paced(after, now.getTime());

@@ -19,6 +19,8 @@ export interface FirewallOptions {
   table: string;
   network: string;
   vethPrefix: string;
+  /** Called when rules that somebody changed are whole again. */
+  onHealed?: () => void;
 }
 
 /** The bit of the packet mark that says "seen by the table"; other bits belong to others. */
@@ -213,6 +215,7 @@ export class Firewall {
       return;
     }
     await this.apply();
+    this.#options.onHealed?.();
   }
 
   async remove(): Promise<void> {

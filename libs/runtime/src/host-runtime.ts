@@ -106,6 +106,7 @@ class HostRuntime implements ContainerRuntime {
         table: options.nftTable,
         network: options.network,
         vethPrefix: options.vethPrefix,
+        onHealed: () => options.onEvent?.({ type: 'firewall-healed' }),
       }),
       images: new Images({
         ...options,
@@ -147,7 +148,9 @@ class HostRuntime implements ContainerRuntime {
     step('hold-state');
     await holdStateDir(this.#options.stateDir);
     await prepareHost(this.#host, this.#options.stateDir);
-    for (const record of await cleanUp(this.#host, this.#problem))
+    for (const record of await cleanUp(this.#host, this.#problem, (kind) =>
+      this.#options.onEvent?.({ type: 'leak-removed', kind }),
+    ))
       this.#records.set(record.id, record);
     await Promise.all([...this.#records.keys()].map((id) => this.#settleIfEnded(id)));
     for (const record of this.#records.values()) this.#adoptConmon(record);

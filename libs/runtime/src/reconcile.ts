@@ -9,6 +9,7 @@ import { enterBaseNamespace, makeReadOnly } from './host-thread.ts';
 import { listInterfaces, removeInterface } from './network.ts';
 import { isAlive, killSupervisors } from './processes.ts';
 import { prepareRunDir, runDir } from './run-dir.ts';
+import type { RuntimeEvent } from './runtime.ts';
 import type { ContainerRecord } from './state.ts';
 import { raiseHostWatches } from './watches.ts';
 import { step } from './steps.ts';
@@ -50,6 +51,7 @@ export async function prepareHost(host: Host, stateDir: string): Promise<void> {
 export async function cleanUp(
   host: Host,
   onProblem: (what: string, error: unknown) => void,
+  onLeak: (kind: Leak) => void,
 ): Promise<ContainerRecord[]> {
   const kept: ContainerRecord[] = [];
   const slots = new Set<number>();
@@ -76,7 +78,7 @@ export async function cleanUp(
       onProblem(`cleaning up after ${id}`, error);
     }
   }
-  await removeOrphans(host, kept);
+  await removeOrphans(host, kept, onLeak);
   return kept;
 }
 
@@ -126,8 +128,14 @@ async function decide(host: Host, record: ContainerRecord): Promise<ContainerRec
   }
 }
 
+type Leak = Extract<RuntimeEvent, { type: 'leak-removed' }>['kind'];
+
 /** Interfaces, cgroups, writable layers, crun states and exit files that no container owns. */
-async function removeOrphans(host: Host, kept: readonly ContainerRecord[]): Promise<void> {
+async function removeOrphans(
+  host: Host,
+  kept: readonly ContainerRecord[],
+  onLeak: (kind: Leak) => void = () => undefined,
+): Promise<void> {
   const live = kept.filter((record) => record.phase === 'running');
   const ids = new Set(live.map((record) => record.id));
   step('sweep-cgroups');
@@ -138,21 +146,30 @@ async function removeOrphans(host: Host, kept: readonly ContainerRecord[]): Prom
       if (live.some((record) => record.id === id && record.tenantId === tenant)) continue;
       await host.cgroups.kill(`${path}/${id}`);
       host.cgroups.remove(`${path}/${id}`);
+      onLeak('cgroup');
     }
     if (!live.some((record) => record.tenantId === tenant)) host.cgroups.remove(path);
   }
   step('sweep-interfaces');
   const slots = new Set(live.map((record) => record.slot));
   for (const [slot, name] of listInterfaces(host.addresses))
-    if (!slots.has(slot)) await removeInterface(name);
+    if (!slots.has(slot)) {
+      await removeInterface(name);
+      onLeak('interface');
+    }
   step('sweep-layers');
-  for (const id of host.layers().list()) if (!ids.has(id)) await host.layers().remove(id);
+  for (const id of host.layers().list()) {
+    if (ids.has(id)) continue;
+    await host.layers().remove(id);
+    onLeak('layer');
+  }
   step('sweep-files');
   for (const dir of [host.dirs.crun, host.dirs.exits, host.dirs.sockets]) {
     for (const name of readdirSync(dir)) {
       // crun keeps what it shares between containers under a name that no container has.
-      if (!ids.has(name) && !name.startsWith('.'))
-        await rm(`${dir}/${name}`, { recursive: true, force: true });
+      if (ids.has(name) || name.startsWith('.')) continue;
+      await rm(`${dir}/${name}`, { recursive: true, force: true });
+      onLeak('file');
     }
   }
 }

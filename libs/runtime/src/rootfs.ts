@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync, readSync, fstatSync, constants } from 'node:fs';
+import { closeSync, constants, fstatSync, mkdirSync, openSync, readSync, rmSync } from 'node:fs';
 import {
   attach,
   cloneIdmapped,
@@ -55,6 +55,8 @@ export function mountRootfs(parts: RootfsParts): void {
       );
     } catch (error) {
       if (!(error instanceof SyscallError) || error.code !== 'EINVAL') throw error;
+      // What the refused attempt left there: `volatile` does not start on the remains of another.
+      rmSync(`${parts.layer}/work/work`, { recursive: true, force: true });
       trees.forEach((tree, index) => {
         mkdirSync(String(index));
         attach(tree, String(index));

@@ -252,7 +252,11 @@ export type RuntimeEvent =
   /** `bytes` came over the wire. */
   | { type: 'image-pulled'; seconds: number; bytes: number }
   | { type: 'image-pull-failed'; reason: RuntimeError['reason'] }
-  | { type: 'images-removed'; images: number; bytes: number };
+  | { type: 'images-removed'; images: number; bytes: number }
+  /** Somebody changed or flushed our rules, and they are whole again. */
+  | { type: 'firewall-healed' }
+  /** Something that belonged to no container was found and is gone. */
+  | { type: 'leak-removed'; kind: 'cgroup' | 'interface' | 'layer' | 'file' };
 
 /** When images that nobody uses are removed. */
 export interface WaterMarks {
