@@ -209,27 +209,31 @@ export class AgentMetrics {
         this.set(gauges.natsConnected() ? 1 : 0);
       },
     });
-    const slots = new Gauge({
+    new Gauge({
       name: 'bulkhead_agent_slots',
       help: 'Addresses, ids and interfaces for containers: how many there are, of which `used` are taken.',
       labelNames: ['kind'],
       registers,
+      async collect() {
+        const { slots } = await gauges.usage();
+        this.set({ kind: 'total' }, slots.total);
+        this.set({ kind: 'used' }, slots.used);
+      },
     });
-    const images = new Gauge({
+    new Gauge({
       name: 'bulkhead_agent_images',
       help: 'Images on this node.',
       registers,
+      async collect() {
+        this.set((await gauges.usage()).images.count);
+      },
     });
     new Gauge({
       name: 'bulkhead_agent_image_bytes',
       help: 'Unpacked layers of images, each counted once.',
       registers,
       async collect() {
-        const usage = await gauges.usage();
-        this.set(usage.images.bytes);
-        images.set(usage.images.count);
-        slots.set({ kind: 'total' }, usage.slots.total);
-        slots.set({ kind: 'used' }, usage.slots.used);
+        this.set((await gauges.usage()).images.bytes);
       },
     });
     if (gauges.diskPool() === null) return;

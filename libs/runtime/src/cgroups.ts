@@ -27,6 +27,11 @@ export interface Cgroups {
   /** Makes a cgroup and its parents in every hierarchy, ready to be limited. */
   ensure(path: string): void;
   /**
+   * Makes a cgroup directly below one that has processes, within the limits of that one and without
+   * its own: on v2 nobody below is given controllers there, or no process could enter.
+   */
+  ensureInside(path: string): void;
+  /**
    * Asks the kernel to get ready for processes changing cgroups: the first change in a while waits
    * for an RCU grace period (10 to 20 ms), those soon after do not. Started early, a container's
    * start spends that time making the container. Moves nothing.
@@ -136,6 +141,11 @@ class CgroupTree implements Cgroups {
     this.#supervision = supervision;
     this.#freezer = freezer;
     this.#memory = memory;
+  }
+
+  ensureInside(path: string): void {
+    if (this.layout === 'v2') mkdirSync(`${this.#roots[0]}/${path}`, { recursive: true });
+    else this.ensure(path);
   }
 
   ensure(path: string): void {
@@ -329,17 +339,30 @@ const fieldsOf = (text: string | null): ReadonlyMap<string, number> =>
  * option belongs to a hierarchy and acts on all of them, so an empty one of our own asks for it, for
  * a moment and where nobody sees it. Since Linux 6.18 it lasts until the next boot. Older kernels
  * forget it at once (before 6.0 they refuse it), and `warm` has to do.
+ *
+ * While that hierarchy exists every process is in it, and crun, ours or anybody's, fails to mount it
+ * in a container. So it is made once per boot, and is gone when this resolves.
  */
-export function favorMoves(scratch: string): void {
+export async function favorMoves(scratch: string, boot: string): Promise<void> {
+  try {
+    closeSync(openSync(`/run/bulkhead-favor-${boot}`, 'wx', 0o600));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return;
+    throw error;
+  }
   try {
     inPrivateMounts(() => {
-      mount('none', scratch, 'cgroup', MS_NOSUID, 'none,name=bulkhead-favor,favordynmods');
+      mount('none', scratch, 'cgroup', MS_NOSUID, `none,name=${favorName},favordynmods`);
       umount(scratch);
     });
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error;
   }
+  const deadline = Date.now() + 5000;
+  while ((read('/proc/self/cgroup') ?? '').includes(favorName) && Date.now() < deadline)
+    await delay(5);
 }
+const favorName = 'bulkhead-favor';
 
 /** On v2 a cgroup's files of a controller are there when the parent has it enabled for its children. */
 function enableControllers(cgroup: string): void {

@@ -91,7 +91,7 @@ export async function enter(
   // Together with `ensure`, so that no cgroup is made again that was just removed: this one is kept by its process.
   if (!record.process || !isAlive(record.process)) return null;
   step('ensure-entry');
-  host.cgroups.ensure(cgroup);
+  host.cgroups.ensureInside(cgroup);
   const dir = `${entriesDir(host)}/${record.id}-${options.name}`;
   rmSync(dir, { recursive: true, force: true });
   const tidy = async (): Promise<void> => {

@@ -22,9 +22,14 @@ const hostAddress =
     .flat()
     .find((a) => a?.family === 'IPv4' && !a.internal)?.address ?? '127.0.0.1';
 
+const events: string[] = [];
+
 beforeAll(async () => {
   registry = await startRegistry();
-  options = testOptions([registry.host]);
+  options = {
+    ...testOptions([registry.host]),
+    onEvent: ({ type }) => events.push(type),
+  };
   runtime = createRuntime(options);
   await runtime.reconcile();
   image = await registry.push('test/base', [baseLayer]);
@@ -181,6 +186,7 @@ describe('when somebody flushes the rules', () => {
     // A start does not wait for the timer.
     const { port } = onHost.address() as AddressInfo;
     expect(await reach(hostAddress, port)).toBe('refused');
+    expect(events).toContain('firewall-healed');
   });
 });
 

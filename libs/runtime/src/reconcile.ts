@@ -33,7 +33,7 @@ export async function prepareHost(host: Host, stateDir: string): Promise<void> {
   mkdirSync(`${stateDir}/containers`, { recursive: true, mode: 0o700 });
   for (const dir of Object.values(host.dirs)) mkdirSync(dir, { recursive: true, mode: 0o700 });
   step('favor-moves');
-  favorMoves(host.dirs.scratch);
+  await favorMoves(host.dirs.scratch, host.bootId);
   await host.openLayers();
   await host.images.prepare();
   step('make-conmon-cgroup');
