@@ -93,8 +93,8 @@ await check(
   'npm run format mends it.',
 );
 await check('Types', async (s) => void (await s.run('tsc', ['-b'], { cwd: root })));
-await vitest('Unit, store and service tests', 8, []);
-await vitest('End-to-end tests', 10, ['--config=e2e/vitest.config.ts']);
+await vitest('Unit, store and service tests', 20, []);
+await vitest('End-to-end tests', 20, ['--config=e2e/vitest.config.ts']);
 
 await check(
   'Nothing is left on the machine',
