@@ -72,7 +72,11 @@ export async function endEntries(host: Host): Promise<void> {
 /** Ends what such an agent left in a container. */
 export async function endEntriesOf(host: Host, record: ContainerRecord): Promise<void> {
   const container = containerCgroup(host, record);
-  for (const name of host.cgroups.children(container).filter(isEntry)) {
+  const entries = host.cgroups.children(container).filter(isEntry);
+  // Held still with the container (cgroup v1) they would outlast SIGKILL; the caller holds it again.
+  if (entries.length > 0 && host.cgroups.isFrozen(container))
+    await host.cgroups.freeze(container, false);
+  for (const name of entries) {
     await host.cgroups.kill(`${container}/${name}`);
     host.cgroups.remove(`${container}/${name}`);
   }

@@ -19,7 +19,6 @@ export async function prepareHost(host: Host, stateDir: string): Promise<void> {
   await enterBaseNamespace();
   step('seal-crun');
   makeReadOnly(host.crun);
-  await endEntries(host);
   mkdirSync(stateDir, { recursive: true, mode: 0o711 });
   step('make-run-directory');
   prepareRunDir(stateDir);
@@ -78,6 +77,8 @@ export async function cleanUp(
       onProblem(`cleaning up after ${id}`, error);
     }
   }
+  // Those of containers have ended with their cgroups: what is left had not got that far.
+  await endEntries(host);
   await removeOrphans(host, kept, onLeak);
   return kept;
 }
@@ -103,9 +104,9 @@ async function decide(host: Host, record: ContainerRecord): Promise<ContainerRec
       if (!rebooted) {
         // An agent that died in the middle of a pause or a kill left it otherwise than it is meant to be.
         const cgroup = containerCgroup(host, record);
+        await endEntriesOf(host, record);
         if (host.cgroups.isFrozen(cgroup) !== record.paused)
           await host.cgroups.freeze(cgroup, record.paused);
-        await endEntriesOf(host, record);
         return record;
       }
       const exit = record.exit ?? {

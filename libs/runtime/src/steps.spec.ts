@@ -304,12 +304,7 @@ it('one container accounts for this much', () => {
         `cgroup ${root}/${tenantId}/`,
         `cgroup ${root}/${tenantId}/${id}/`,
       ]),
-      ...[
-        `interface of ${id}`,
-        `route to ${id}`,
-        `process conmon of ${id}`,
-        `process busybox of ${id}`,
-      ],
+      ...[`interface of ${id}`, `route to ${id}`, `process conmon of ${id}`, `process of ${id}`],
       // Its own mounts and those that conmon was started with; the bystander has as many.
       ...['4 mnt namespaces', '2 net namespaces', '2 user namespaces'],
     ].toSorted(),

@@ -1,6 +1,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { cleanEnv, findProgram } from './exec.ts';
+import { identify, signal } from './processes.ts';
 import { openPipe, readPipe, spawnDetached } from './spawn.ts';
+import type { Spawned } from './spawn.ts';
 import { closeFd } from './syscalls.ts';
 
 /**
@@ -42,9 +44,10 @@ export async function limitWatches(pid: number): Promise<void> {
       .on('close', () => resolve(text))
       .on('error', reject);
   });
+  let child: Spawned;
   try {
     const args = [`--user=/proc/${pid}/ns/user`, '/bin/sh', '-c'];
-    spawnDetached(nsenter, [...args, `${writes.join(' && ')} && echo done >&3`], {
+    child = spawnDetached(nsenter, [...args, `${writes.join(' && ')} && echo done >&3`], {
       ...{ cwd: '/', env: cleanEnv(), third: pipe.write },
     });
   } finally {
@@ -52,7 +55,11 @@ export async function limitWatches(pid: number): Promise<void> {
   }
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<string>((resolve) => {
-    timer = setTimeout(() => resolve('late'), deadlineMs);
+    timer = setTimeout(() => {
+      const hung = identify(child.pid);
+      if (hung) signal(hung, 9);
+      resolve('late');
+    }, deadlineMs);
   });
   const answer = await Promise.race([said, late]).finally(() => clearTimeout(timer));
   if (answer.trim() !== 'done')

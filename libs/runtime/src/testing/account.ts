@@ -85,7 +85,8 @@ function processes(
     // One that ended while it was looked at.
     if (!ours || program === '') continue;
     const of = mapped ?? command[command.indexOf('--cid') + 1] ?? '';
-    found.push(`process ${program} of ${of}`);
+    // One that was let go, or held still, may still be crun on its way to the container's command.
+    found.push(mapped === null ? `process ${program} of ${of}` : `process of ${of}`);
     for (const [kind, set] of Object.entries(namespaces)) {
       const namespace = link(`/proc/${pid}/ns/${kind}`);
       if (namespace !== own(kind)) set.add(namespace);
