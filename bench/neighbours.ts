@@ -166,29 +166,25 @@ async function withContainers<T>(
 /** Both serve a file; the victim's is fetched once a round, the hostile's by 16 clients without pause. */
 async function networkResult(runtime: ContainerRuntime, bench: Bench): Promise<Result> {
   const serve = ['/bin/busybox', 'sh', '-c'];
-  const script = 'dd if=/dev/zero of=/file bs=1M count=16 2>/dev/null; exec httpd -f -p 8080 -h /';
+  const makeFile = 'dd if=/dev/zero of=/file bs=1M count=16 2>/dev/null';
   const measure = (rate: number | null): Promise<number[]> => {
     const hostile: ContainerSpec = {
       ...specOf(instanceName(3000), bench),
-      ...{ tenantId: 'hostile', command: [...serve, script] },
+      ...{ tenantId: 'hostile', command: [...serve, `${makeFile}; exec httpd -f -p 8080 -h /`] },
       resources: { ...roomy, networkBytesPerSecond: rate ?? roomy.networkBytesPerSecond },
     };
     const others = rate === null ? [] : [hostile];
     return withContainers(runtime, bench, others, async (victim) => {
-      await runtime.check(
-        victim.id,
-        [...serve, `${script.split(';')[0]}; httpd -p 8081 -h /`],
-        deadlineMs,
-      );
-      const url = async (id: string, port: number) =>
-        `http://${(await runtime.find(id))?.address}:${port}/file`;
+      // Its own command serves already.
+      await runtime.check(victim.id, [...serve, makeFile], deadlineMs);
+      const url = async (id: string) => `http://${(await runtime.find(id))?.address}:8080/file`;
       const stop = new AbortController();
-      const target = rate === null ? null : await url(hostile.id, 8080);
+      const target = rate === null ? null : await url(hostile.id);
       const clients =
         target === null ? [] : Array.from({ length: 16 }, () => download(target, stop.signal));
       try {
         const times: number[] = [];
-        const from = await url(victim.id, 8081);
+        const from = await url(victim.id);
         for (let round = 0; round < rounds; round++)
           times.push(await time(async () => (await fetch(from)).arrayBuffer()));
         return times;
