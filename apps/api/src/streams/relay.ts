@@ -85,6 +85,8 @@ export class Relay {
     deadline.addEventListener('abort', giveUp, { once: true });
     this.#waiting.set(id, { node, take: taken.resolve });
     try {
+      // A signal that has fired says so to no listener that comes later.
+      if (deadline.aborted) throw unavailable('Nobody waits for this stream any more');
       const request: DialRequest = { v: 1, stream: id, address: this.#address };
       this.#nats.nc.publish(subjects.dial(node), JSON.stringify(request));
       const stream = await taken.promise;

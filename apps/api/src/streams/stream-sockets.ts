@@ -115,9 +115,10 @@ export class StreamSockets {
     this.#ofUser.set(userId, open + 1);
     const { kind } = errand.open;
     this.#o.metrics.streams.inc({ kind });
-    const stopGuarding = this.#guard(client, errand);
+    let stopGuarding = () => {};
     try {
-      await this.#join(client, errand);
+      stopGuarding = await this.#guard(client, errand);
+      if (!client.closed.aborted) await this.#join(client, errand);
     } finally {
       stopGuarding();
       this.#o.metrics.streams.dec({ kind });
@@ -127,16 +128,21 @@ export class StreamSockets {
     }
   }
 
-  /** Ends the socket with the credential or the right that it was opened by. */
-  #guard(client: ClientStream, errand: Errand): () => void {
+  /**
+   * Ends the socket with the credential or the right that it was opened by. Resolves when both have
+   * been looked at once: they may have ended since the mutation, and the node is not asked before.
+   */
+  async #guard(client: ClientStream, errand: Errand): Promise<() => void> {
     const { caller, tenantId, permission } = errand;
+    const check = async () => {
+      const identity = await errand.identify();
+      const good =
+        identity.kind === 'caller' && (await this.#o.tenancy.may(caller, { tenantId, permission }));
+      if (!good) client.refuse('The right to this stream has ended');
+    };
     const look = async () => {
       try {
-        const identity = await errand.identify();
-        const good =
-          identity.kind === 'caller' &&
-          (await this.#o.tenancy.may(caller, { tenantId, permission }));
-        if (!good) client.refuse('The right to this stream has ended');
+        await check();
       } catch (error) {
         // The database is away: the stream lives on, the next look decides.
         this.#o.log.warn({ err: error }, 'a right could not be looked at again');
@@ -144,12 +150,17 @@ export class StreamSockets {
     };
     const stop = this.#o.access.watch(caller.userId, () => void look());
     const timer = setInterval(() => void look(), this.#limits.recheckMs);
-    // It may have ended between the mutation and now.
-    void look();
-    return () => {
+    const stopGuarding = () => {
       stop();
       clearInterval(timer);
     };
+    try {
+      await check();
+    } catch (error) {
+      stopGuarding();
+      throw error;
+    }
+    return stopGuarding;
   }
 
   async #join(client: ClientStream, errand: Errand): Promise<void> {
@@ -164,6 +175,8 @@ export class StreamSockets {
     }
     const end = () => node.close();
     client.closed.addEventListener('abort', end, { once: true });
+    // It may have gone while the node was told what to do.
+    if (client.closed.aborted) end();
     void toNode(client, node);
     try {
       for await (const frame of node.frames()) {
@@ -256,7 +269,7 @@ class ClientStream {
   /** Null when the client is gone, or has said nothing for so long. */
   async next(withinMs: number | null): Promise<Message | null> {
     const deadline = withinMs === null ? null : AbortSignal.timeout(withinMs);
-    while (this.#queue.length === 0) {
+    while (this.#queue.length === 0 || this.closed.aborted) {
       if (this.closed.aborted || deadline?.aborted) return null;
       await new Promise<void>((resolve) => {
         this.#waiting = resolve;
@@ -296,8 +309,11 @@ class ClientStream {
     this.#socket.close(1000);
   }
 
+  /** Ends it at once: a client that does not answer the closing keeps its socket for a while, and nothing more. */
   refuse(reason: string): void {
     this.#socket.close(4401, reason);
+    this.#closed.abort();
+    this.#waiting?.();
   }
 
   #control(control: ServerControl): void {

@@ -29,6 +29,7 @@ import {
 } from '@bulkhead/tenancy/testing';
 import { eventually } from '../testing/eventually.ts';
 import { startTestApi, type TestApi } from '../testing/test-api.ts';
+import { Relay } from './relay.ts';
 
 type Call = ReturnType<RelayClient['carry']>;
 
@@ -318,6 +319,43 @@ describe('nobody else gets it:', () => {
     expect(await closed()).toMatchObject({ code: 4401 });
   });
 
+  test('a ticket of somebody who lost the right since does not reach the node', async () => {
+    const developer = await makeMember(api.tenancy, owner, 'demo', 'developer');
+    const asked = await ask('exec', 'command: ["sh"]', developer);
+    await api.tenancy.run(owner, { tenant: 'demo', permission: 'member.remove' }, (tx) =>
+      tx.members.remove({ email: developer.email }),
+    );
+    const dials = nats.subscribe(subjects.dial(nodeId));
+    await nats.flush();
+    const { closed } = await open(asked.body.data?.['exec']?.ticket ?? '');
+    expect(await closed()).toMatchObject({ code: 4401 });
+    // Behind whatever the API may have published until now.
+    await api.graphql('{ __typename }', {}, owner);
+    await nats.flush();
+    expect(dials.getReceived()).toBe(0);
+    dials.unsubscribe();
+  });
+
+  test('who lost the right is cut off at the node though its socket ignores the close', async () => {
+    const developer = await makeMember(api.tenancy, owner, 'demo', 'developer');
+    const asked = await ask('exec', 'command: ["sh"], stdin: true', developer);
+    let ended = false;
+    await answer(async (_what, call, next) => {
+      write(call, { started: {} });
+      while ((await next()) !== null);
+      ended = true;
+    });
+    const { socket, heard } = await open(asked.body.data?.['exec']?.ticket ?? '');
+    await eventually('it has started', () => heard.controls.length > 0);
+    // A client that reads nothing never answers the closing of its socket.
+    socket.pause();
+    await api.tenancy.run(owner, { tenant: 'demo', permission: 'member.remove' }, (tx) =>
+      tx.members.remove({ email: developer.email }),
+    );
+    await eventually('the node is told', () => ended);
+    socket.terminate();
+  });
+
   test('what cannot be asked for is INVALID, and what does not run a CONFLICT', async () => {
     for (const [mutation, fields, code] of [
       ['copyFromInstance', 'path: "relative"', 'INVALID'],
@@ -330,6 +368,12 @@ describe('nobody else gets it:', () => {
       expect(body.errors?.[0]?.extensions.code).toBe(code);
     }
   });
+});
+
+test('a client that was gone before the node was asked leaves nothing open', async () => {
+  await expect(
+    api.app.get(Relay).open(nodeId, { kind: 'changes', instance }, AbortSignal.abort()),
+  ).rejects.toMatchObject({ code: 'UNAVAILABLE' });
 });
 
 test('a forwarded port has a socket for each connection', async () => {
