@@ -12,7 +12,7 @@ import {
   until,
 } from './testing/host.ts';
 import { baseLayer, startRegistry } from './testing/registry.ts';
-import type { TestImage, TestRegistry } from './testing/registry.ts';
+import type { LayerFiles, TestImage, TestRegistry } from './testing/registry.ts';
 
 let registry: TestRegistry;
 let options: RuntimeOptions;
@@ -375,14 +375,47 @@ describe('inside', () => {
     );
     expect(out[0]).toBe('127.0.0.1\tlocalhost');
     expect(() => statSync('/tmp/bulkhead-evil-hosts')).toThrow();
-    const throughProc = await registry.push('test/evil-proc', [
-      baseLayer,
-      { 'etc/hosts': { link: '../proc/1/root/etc/motd' } },
-    ]);
-    await runtime.ensureImage(throughProc);
-    await expect(runtime.start(containerSpec(throughProc, ['id']))).rejects.toMatchObject({
-      reason: 'start-failed',
-    });
+  });
+
+  it('gives every image hosts, hostname and resolv.conf, whatever it has in their place', async () => {
+    const planted: Record<string, LayerFiles> = {
+      'through proc': { 'etc/hosts': { link: '../proc/1/root/etc/motd' } },
+      'own environment': { 'etc/hosts': { link: '/proc/self/environ' } },
+      'a device': { 'etc/hosts': { link: '/dev/null' } },
+      'each other': { 'etc/hosts': { link: 'resolv.conf' } },
+      itself: { 'etc/hosts': { link: 'hosts' } },
+      nothing: { 'etc/other': 'x' },
+    };
+    for (const [index, layer] of Object.values(planted).entries()) {
+      const evil = await registry.push(`test/etc-${index}`, [baseLayer, layer]);
+      await runtime.ensureImage(evil);
+      const spec = containerSpec(evil, sh('cat /etc/hosts /etc/hostname; ls -l /etc/hosts'));
+      const { out } = await runToEnd(runtime, spec);
+      expect(out[0]).toBe('127.0.0.1\tlocalhost');
+      expect(out).toContain(spec.id);
+      expect(out.at(-1)).not.toContain('->');
+    }
+    for (const [what, layer] of Object.entries({
+      'a directory /etc/hosts': { 'etc/hosts/in/the/way': 'x' },
+    } satisfies Record<string, LayerFiles>)) {
+      const odd = await registry.push('test/etc-odd', [baseLayer, layer]);
+      await runtime.ensureImage(odd);
+      await expect(runtime.start(containerSpec(odd, ['id']))).rejects.toMatchObject({
+        reason: 'start-failed',
+        message: expect.stringContaining(what) as unknown,
+      });
+    }
+  });
+
+  it('has no message queues: the kernel has 800 KB of them for all containers together', async () => {
+    const script = 'ls /dev/mqueue; touch /dev/mqueue/x; ls /dev';
+    const { out, err } = await runToEnd(runtime, containerSpec(image, sh(script)));
+    expect(err[0]).toMatch(/mqueue: No such file/);
+    expect(out.sort()).toEqual(
+      'busybox core fd full null ptmx pts random shm stderr stdin stdout tty urandom zero'.split(
+        ' ',
+      ),
+    );
   });
 
   it('cannot touch the devices, kernel settings and hardware of the host', async () => {

@@ -22,6 +22,7 @@ import { currentLog, logSizeMax, rotateBeforeStart } from './logs.ts';
 import { connectNetwork } from './network.ts';
 import { busyboxInside, ociConfig } from './oci-config.ts';
 import { identify } from './processes.ts';
+import { prepareEtc } from './etc.ts';
 import { mountRootfs, readInside } from './rootfs.ts';
 import { RuntimeError } from './runtime.ts';
 import { limitWatches } from './watches.ts';
@@ -204,6 +205,8 @@ function mountAndSpawn(
       idBase,
       scratch: host.dirs.scratch,
     });
+    step('prepare-etc');
+    prepareEtc(paths.rootfs, idBase);
     const user = resolveUser(spec.image.config.user, (path) => readInside(paths.rootfs, path));
     const config = ociConfig({
       id: spec.id,

@@ -153,7 +153,6 @@ export function ociConfig(input: OciInput): object {
         source: 'shm',
         options: [...safe, 'mode=1777', 'size=64m'],
       },
-      { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: safe },
       // Of the host, and nobody's to write: all ids of the host are strangers inside.
       ...(input.busybox === null
         ? []

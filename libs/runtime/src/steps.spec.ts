@@ -48,6 +48,7 @@ const cases: Record<Step, readonly Scenario[]> = {
   'mount-scratch': ['start'],
   'mount-layers': ['start'],
   'mount-overlay': ['start'],
+  'prepare-etc': ['start'],
   'write-config': ['start'],
   'spawn-conmon': ['start', 'restart'],
   'await-container': ['start', 'restart'],

@@ -21,6 +21,7 @@ export const steps = {
     'mount-scratch',
     'mount-layers',
     'mount-overlay',
+    'prepare-etc',
     'write-config',
     'spawn-conmon',
     'await-container',

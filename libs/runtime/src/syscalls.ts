@@ -38,6 +38,8 @@ const O_CLOEXEC = 0o2000000;
 const MOVE_MOUNT_F_EMPTY_PATH = 4;
 const MOUNT_ATTR_IDMAP = 0x00100000n;
 const RESOLVE_NO_MAGICLINKS = 0x02n;
+const RESOLVE_NO_SYMLINKS = 0x04n;
+const RESOLVE_BENEATH = 0x08n;
 const RESOLVE_IN_ROOT = 0x10n;
 
 koffi.struct('iovec', { base: 'void *', len: 'size_t' });
@@ -167,6 +169,14 @@ export function openInRoot(rootFd: number, path: string, flags: number): number 
   how.writeBigUInt64LE(BigInt(flags | O_CLOEXEC), 0);
   how.writeBigUInt64LE(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS, 16);
   return check(`openat2 ${path}`, c.openat2(nr.openat2, rootFd, path, how, how.length));
+}
+
+/** Opens `path` below `dirFd` if no part of it is a link; ELOOP otherwise. */
+export function openWithoutLinks(dirFd: number, path: string, flags: number): number {
+  const how = Buffer.alloc(24); // struct open_how: flags, mode, resolve
+  how.writeBigUInt64LE(BigInt(flags | O_CLOEXEC), 0);
+  how.writeBigUInt64LE(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS, 16);
+  return check(`openat2 ${path}`, c.openat2(nr.openat2, dirFd, path, how, how.length));
 }
 
 /** A handle on a process that no later process with the same number can be mistaken for. */

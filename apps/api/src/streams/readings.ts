@@ -14,6 +14,8 @@ import type { Relay } from './relay.ts';
 import type { InstanceChanges, InstanceUsage } from './streams.models.ts';
 
 const mostChanges = 10_000;
+/** A node that has not said all until then is given up. Milliseconds. */
+const changesMs = 25_000;
 const firstIntervalMs = 1000;
 /** A node that has said nothing until then is left out. Milliseconds. */
 const usageMs = 5000;
@@ -27,6 +29,7 @@ export class Readings {
 
   async changes({ id, nodeId }: InstancePlace): Promise<InstanceChanges> {
     const stream = await this.#relay.open(nodeId, { kind: 'changes', instance: id });
+    const late = setTimeout(() => stream.close(), changesMs);
     const changes: FileChange[] = [];
     try {
       for await (const frame of stream.frames()) {
@@ -36,6 +39,7 @@ export class Readings {
         if (changes.length >= mostChanges) return { changes, truncated: true };
       }
     } finally {
+      clearTimeout(late);
       stream.close();
     }
     throw unavailable('The node of this instance was lost; try again');

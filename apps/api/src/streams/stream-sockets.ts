@@ -39,7 +39,7 @@ export const streamLimits = {
 const messageLimit = 1_048_576;
 /** What may wait in a socket before the node is held up. */
 const bufferedMost = 1_048_576;
-const taskPollMs = 200;
+const taskPollMs = 500;
 
 export interface StreamSocketsOptions {
   readonly relay: Relay;

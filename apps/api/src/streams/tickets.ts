@@ -3,7 +3,7 @@
  * minute. A ticket is as good as a credential, so it is in no log and no URL.
  */
 import { randomBytes } from 'node:crypto';
-import type { OpenStream, TerminalSize } from '@bulkhead/protocol';
+import { unavailable, type OpenStream, type TerminalSize } from '@bulkhead/protocol';
 import type { Caller, Permission } from '@bulkhead/tenancy';
 import type { Identity } from '../graphql/request-context.ts';
 
@@ -24,9 +24,9 @@ export interface Errand {
 }
 
 const claimMs = 30_000;
-/** Tickets that wait at once, for this replica and for one user: whoever asks for more is too late with the oldest. */
-const mostWaiting = 10_000;
+/** Tickets that wait at once, of one user and in all. */
 const mostOfUser = 200;
+const mostWaiting = 50_000;
 
 export class Tickets {
   readonly #errands = new Map<string, { errand: Errand; until: number }>();
@@ -39,11 +39,10 @@ export class Tickets {
   issue(errand: Errand): { ticket: string; expiresAt: Date } {
     this.#sweep();
     const mine = [...this.#errands].filter(([, { errand: other }]) => sameUser(other, errand));
+    // One's own oldest goes, never somebody else's.
     if (mine.length >= mostOfUser) this.#errands.delete(mine[0]?.[0] ?? '');
-    if (this.#errands.size >= mostWaiting) {
-      const [oldest] = this.#errands.keys();
-      this.#errands.delete(oldest ?? '');
-    }
+    else if (this.#errands.size >= mostWaiting)
+      throw unavailable('Too many streams are about to be opened; try again in a moment');
     const ticket = randomBytes(32).toString('base64url');
     const until = errand.manyUntil ?? this.#now() + claimMs;
     this.#errands.set(ticket, { errand, until });
