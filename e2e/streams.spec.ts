@@ -67,7 +67,8 @@ describe('streams', () => {
     stream.say({ kind: 'resize', size: { columns: 44, rows: 11 } });
     stream.write('stty size\n');
     await until('its new size is shown', () => /11 44/.test(stream.out));
-    stream.write('sleep 1000\n');
+    stream.write('echo be""gun; sleep 1000\n');
+    await until('it sleeps', () => stream.out.includes('begun'));
     stream.write('\x03');
     stream.write('exit 5\n');
     expect((await stream.over()).exit).toBe(5);

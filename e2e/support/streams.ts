@@ -25,6 +25,8 @@ export class Stream {
       if (message[0] !== control) return;
       const said = JSON.parse(rest.toString()) as { kind: string; code: never; message: string };
       if (said.kind === 'started') this.started = true;
+      // The far side has said all; so have we.
+      if (said.kind === 'end') this.say({ kind: 'end' });
       if (said.kind === 'exit') this.exit = said.code;
       if (said.kind === 'failure') this.failure = { code: said.code, message: said.message };
     });
