@@ -137,9 +137,12 @@ export class ContainerStore {
     rmSync(this.paths(id).run, { recursive: true, force: true });
   }
 
-  /** The record's directory last: while it is there the rest is found by it. */
+  /**
+   * The record's directory last: while it is there the rest is found by it. conmon may be opening its log as the
+   * directory goes, so it is tried again.
+   */
   async delete(id: string): Promise<void> {
     this.deleteRun(id);
-    await rm(this.paths(id).dir, { recursive: true, force: true });
+    await rm(this.paths(id).dir, { recursive: true, force: true, maxRetries: 5, retryDelay: 20 });
   }
 }

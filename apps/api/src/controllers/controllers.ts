@@ -265,9 +265,11 @@ export class Controllers {
 
   async #prune(): Promise<'done'> {
     const removed = await pruneHistory(this.#options.tenancy);
-    // A node that missed a marker learns the same from its next snapshot.
-    const desired = await this.#options.nats.kv(streams.desiredBucket);
-    await desired.purgeDeletes(markerKeptMs);
+    // A node that missed a marker learns the same from its next snapshot. Without NATS there is no hurry.
+    if (await this.#options.nats.isUp()) {
+      const desired = await this.#options.nats.kv(streams.desiredBucket);
+      await desired.purgeDeletes(markerKeptMs);
+    }
     if (removed.instances + removed.events > 0) {
       this.#options.logger.info({ part: 'prune', ...removed }, 'old history forgotten');
     }
