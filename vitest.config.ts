@@ -26,5 +26,7 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 120_000,
     pool: 'forks',
+    // Most tests wait for something; vitest's own choice is one on two cores.
+    maxWorkers: 4,
   },
 });

@@ -54,6 +54,14 @@ suite('difference', () => {
   });
 });
 
+test("cgroups are ours at the top of a hierarchy and below what is new, not below another's", () => {
+  const v1 = '/sys/fs/cgroup/memory';
+  const before = { ...nothing, mounts: [v1], cgroups: [v1, `${v1}/theirs`] };
+  const made = [`${v1}/ours`, `${v1}/ours/instance`];
+  const after = { ...before, cgroups: [...before.cgroups, `${v1}/theirs/shell`, ...made] };
+  expect(difference(before, after).cgroups).toEqual(made);
+});
+
 test("policy rules of the platform's network are swept away, those of others stay", async () => {
   const network = '10.247.0.0/16';
   const mark = ['fwmark', '0x02000000/0x02000000'];

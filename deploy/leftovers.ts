@@ -4,7 +4,7 @@
  */
 import { execFile } from 'node:child_process';
 import { readFile, readdir, readlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import type { PlatformSettings } from './settings.ts';
 
@@ -136,7 +136,10 @@ export function difference(before: Inventory, after: Inventory): Inventory {
     processes: without(after.processes, before.processes),
     mounts: without(after.mounts, before.mounts),
     networkNamespaces: without(after.networkNamespaces, before.networkNamespaces),
-    cgroups: without(after.cgroups, before.cgroups),
+    // One below a cgroup that was there before was made by whoever has that one.
+    cgroups: without(after.cgroups, before.cgroups).filter(
+      (dir) => after.mounts.includes(dirname(dir)) || !before.cgroups.includes(dirname(dir)),
+    ),
     interfaces: without(after.interfaces, before.interfaces),
     nftTables: without(after.nftTables, before.nftTables),
     policyRules: without(after.policyRules, before.policyRules),

@@ -109,6 +109,18 @@ describe('deploy', () => {
     ).toBe(true);
   });
 
+  test('that waited for the lock is the latest, though it began before the one it waited for', async () => {
+    const other = await deploy();
+    const createdAt = new Date(Date.now() + 1000);
+    await platform((tx) =>
+      tx.prisma.deployment.update({ where: { id: other.id }, data: { createdAt } }),
+    );
+    const late = await deploy();
+    const { nodes } = await act(async (tx) => tx.deployments.list((await shop()).id, {}));
+    expect(nodes.map(({ id }) => id)).toEqual([late.id, other.id]);
+    expect(late.status).toBe('running');
+  });
+
   test('that fails leaves no gap and no trace', async () => {
     await deploy();
     await expect(deploy({ processes: [{ name: 'web', count: 21 }] })).rejects.toMatchObject({

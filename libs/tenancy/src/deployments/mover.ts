@@ -98,16 +98,20 @@ export class Mover {
     const { db, tenant, caller, now } = this.#context;
     const tenantId = tenant.id;
     const processes = readProcesses(move.to.processes);
-    const running = await db.deployment.findFirst({
-      where: { appId: app.id, status: 'running' },
-      select: { id: true, fromReleaseId: true },
+    const last = await db.deployment.findFirst({
+      where: { appId: app.id },
+      orderBy: [{ createdAt: 'desc' }, { id: 'desc' }],
+      select: { id: true, fromReleaseId: true, status: true, createdAt: true },
     });
+    const running = last?.status === 'running' ? last : null;
+    // `now` was read before the app was locked, where another move may have been first.
+    const at = new Date(Math.max(now.getTime(), (last?.createdAt.getTime() ?? 0) + 1));
     // A release that was still on trial is nothing to go back to.
     const fromReleaseId = running ? running.fromReleaseId : app.currentReleaseId;
     if (running) {
       await db.deployment.update({
         where: { id: running.id },
-        data: { status: 'superseded', finishedAt: now },
+        data: { status: 'superseded', finishedAt: at },
       });
     }
     const counts = await this.#setCounts(app.id, processes, move.counts ?? new Map());
@@ -131,10 +135,10 @@ export class Mover {
         fromReleaseId,
         toReleaseId: move.to.id,
         epoch,
-        deadlineAt: new Date(now.getTime() + deadline * 1000),
+        deadlineAt: new Date(at.getTime() + deadline * 1000),
         createdById: caller.userId,
-        createdAt: now,
-        events: { create: { tenantId, at: now, message: move.event } },
+        createdAt: at,
+        events: { create: { tenantId, at, message: move.event } },
       },
       select: deploymentColumns,
     });
