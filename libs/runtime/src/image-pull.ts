@@ -1,4 +1,4 @@
-import { readdirSync, statSync } from 'node:fs';
+import { globSync, statSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CommandError } from './exec.ts';
@@ -111,14 +111,10 @@ async function readLayers(
   }
 }
 
-/** skopeo keeps each download in a file until its layer is unpacked. */
+/** skopeo keeps each download in a file until its layer is unpacked. It may end between two looks here. */
 function downloadSizes(tmp: string): number[] {
-  const sizes: number[] = [];
-  for (const dir of readdirSync(tmp).filter((name) => name.startsWith('storage'))) {
-    for (const file of readdirSync(`${tmp}/${dir}`)) {
-      const stat = statSync(`${tmp}/${dir}/${file}`, { throwIfNoEntry: false });
-      if (stat?.isFile()) sizes.push(stat.size);
-    }
-  }
-  return sizes;
+  return globSync(`${tmp}/storage*/*`).flatMap((file) => {
+    const stat = statSync(file, { throwIfNoEntry: false });
+    return stat?.isFile() ? [stat.size] : [];
+  });
 }
