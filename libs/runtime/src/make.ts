@@ -28,6 +28,7 @@ import { RuntimeError } from './runtime.ts';
 import { limitWatches } from './watches.ts';
 import type { ContainerSpec } from './runtime.ts';
 import type { ContainerRecord } from './state.ts';
+import { withFilter } from './seccomp-filter.ts';
 import { step } from './steps.ts';
 
 /** With less than this a start that failed for no reason given failed for that. */
@@ -223,7 +224,9 @@ function mountAndSpawn(
       busybox: host.busybox,
     });
     step('write-config');
-    writeFileSync(`${paths.bundle}/config.json`, JSON.stringify(config), { mode: 0o600 });
+    writeFileSync(`${paths.bundle}/config.json`, JSON.stringify(withFilter(config)), {
+      mode: 0o600,
+    });
     step('spawn-conmon');
     return spawnConmon({
       id: spec.id,

@@ -15,7 +15,7 @@ export interface SeccompProfile {
   syscalls: SeccompRule[];
 }
 
-interface SeccompRule {
+export interface SeccompRule {
   names: string[];
   action: 'SCMP_ACT_ALLOW' | 'SCMP_ACT_ERRNO';
   errnoRet?: number;
