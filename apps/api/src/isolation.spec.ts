@@ -111,6 +111,8 @@ const attacks = (): Record<string, Attack> => ({
   'Mutation.createApp': onApp('createApp', 'name: "intruder"'),
   'Mutation.destroyApp': onApp('destroyApp', 'app: "hello"'),
   'Mutation.setConfig': onApp('setConfig', 'app: "hello", vars: [{ name: "A", value: "b" }]'),
+  'Mutation.promote': onApp('promote', 'app: "hello"'),
+  'Mutation.abort': onApp('abort', 'app: "hello"'),
   'Mutation.deploy': onApp('deploy', 'app: "hello", image: "hello:1"'),
   'Mutation.scale': onApp('scale', 'app: "hello", formation: [{ process: "web", count: 0 }]'),
   'Mutation.resize': onApp('resize', 'app: "hello", process: "web", memoryMiB: 64'),

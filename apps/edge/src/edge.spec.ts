@@ -219,6 +219,27 @@ describe('the edge', () => {
     expect(echoOf(await ask('x.localhost')).name).toBe('a');
   });
 
+  it('splits requests by weight, and by another one with the next request', async () => {
+    const [old, fresh] = [await backend('old'), await backend('fresh')];
+    const split = (weight: number) => [
+      { ...old.address, weight: 100 - weight },
+      { ...fresh.address, weight },
+    ];
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    const part = async () => {
+      const names = [];
+      for (let n = 0; n < 100; n++) names.push(echoOf(await ask('x.test', '/', { agent })).name);
+      return names.filter((name) => name === 'fresh').length;
+    };
+    await settle(routeOf('x.test', split(10)));
+    expect(Math.abs((await part()) - 10)).toBeLessThanOrEqual(1);
+    await settle(routeOf('x.test', split(50)));
+    expect(Math.abs((await part()) - 50)).toBeLessThanOrEqual(1);
+    await settle(routeOf('x.test', [old, fresh]));
+    expect(Math.abs((await part()) - 50)).toBeLessThanOrEqual(1);
+    agent.destroy();
+  });
+
   it('refuses older revisions and acknowledges the same one again', async () => {
     const [a, b] = [await backend('a'), await backend('b')];
     const old = routeOf('x.localhost', [a]);

@@ -152,6 +152,8 @@ export const deploymentFailureCodes = [
   'START_FAILED',
   'NO_ROOM',
   'DEADLINE_EXCEEDED',
+  /** Somebody wanted it to end. */
+  'ABORTED',
 ] as const;
 export type DeploymentFailureCode = (typeof deploymentFailureCodes)[number];
 

@@ -3,6 +3,7 @@ export * from './app-spec.ts';
 export * from './instance.ts';
 export * from './node.ts';
 export * from './route.ts';
+export * from './strategy.ts';
 export * from './logs.ts';
 export * from './subjects.ts';
 export * from './sealing.ts';

@@ -4,6 +4,8 @@ export const routeBackend = z.object({
   instance: z.string(),
   host: z.string(),
   port: z.number().int(),
+  /** Its part of the requests beside the others'; 1 when left out. */
+  weight: z.number().int().min(1).max(256).optional(),
 });
 export type RouteBackend = z.infer<typeof routeBackend>;
 

@@ -119,6 +119,8 @@ const refused: [string, (tx: TenantTx) => Promise<unknown>][] = [
   ['deployments.rollback', (tx) => tx.deployments.rollback({ app: 'shop' })],
   ['deployments.stop', (tx) => tx.deployments.stop('shop')],
   ['deployments.start', (tx) => tx.deployments.start('shop')],
+  ['gates.promote', (tx) => tx.gates.promote({ app: 'shop', deployment: known.deployment })],
+  ['gates.abort', (tx) => tx.gates.abort({ app: 'shop', deployment: known.deployment })],
   ['instances.get', (tx) => tx.instances.get(known.app, known.instance)],
   ['instances.locate', (tx) => tx.instances.locate(known.app, { instance: known.instance })],
   ['orders.pauseApp', (tx) => tx.orders.pauseApp('shop')],

@@ -22,6 +22,8 @@ export type { AppHealth, AppStatus, AppView, ProcessView } from './apps/apps.ts'
 export type { ConfigVarView } from './config/config.ts';
 export type { ImageView, ReleaseView, ResolvedImage } from './releases/releases.ts';
 export type { HealthCheckRequest, ProcessRequest } from './releases/plan-processes.ts';
+export type { StrategyRequest } from './deployments/strategy.ts';
+export type { PauseView } from './deployments/view.ts';
 export type { DeploymentEventView, DeploymentView } from './deployments/deployments.ts';
 export type { TaskRequest } from './tasks/tasks.ts';
 export type { InstancePlace, InstanceView } from './instances/instances.ts';

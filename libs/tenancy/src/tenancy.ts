@@ -16,6 +16,7 @@ import { Outbox } from './db/outbox.ts';
 import { bindPlatform, bindTenant } from './db/scope.ts';
 import type { OperatorTx, PlatformTx, TenantTx, UserTx } from './db/transactions.ts';
 import { Deployments } from './deployments/deployments.ts';
+import { Gates } from './deployments/gates.ts';
 import { Mover } from './deployments/mover.ts';
 import { PlatformDeployments } from './deployments/platform-deployments.ts';
 import { PrismaClient } from './generated/client.ts';
@@ -140,6 +141,7 @@ export class Tenancy {
         config: new Config(context, mover),
         releases: new Releases(context),
         deployments: new Deployments(context, mover),
+        gates: new Gates(context),
         instances: new Instances(context),
         orders: new Orders(context),
         tasks: new Tasks(context),

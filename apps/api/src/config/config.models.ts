@@ -2,6 +2,7 @@ import { Field, InputType, ObjectType } from '@nestjs/graphql';
 import type { AppView, DeploymentView } from '@bulkhead/tenancy';
 import { App } from '../apps/apps.models.ts';
 import { Deployment } from '../deployments/deployments.models.ts';
+import { StrategyInput } from '../deployments/strategy.models.ts';
 
 @ObjectType({ description: 'An environment variable of an app.' })
 export class ConfigVar {
@@ -31,6 +32,12 @@ export class SetConfigInput {
 
   @Field(() => [ConfigVarInput], { description: 'What to set or remove; the rest stays.' })
   vars: ConfigVarInput[];
+
+  @Field(() => StrategyInput, {
+    nullable: true,
+    description: 'How it goes, and how the next ones go unless they say so.',
+  })
+  strategy?: StrategyInput | null;
 }
 
 @ObjectType({ description: 'What a change of config did.' })

@@ -25,7 +25,11 @@ export class ConfigResolver {
   ) {
     const vars = input.vars.map(({ name, value }) => ({ name, value: value ?? null }));
     return door.run({ tenant: input.tenant }, async (tx) => {
-      const { app, deployment } = await tx.config.set({ app: input.app, vars });
+      const { app, deployment } = await tx.config.set({
+        app: input.app,
+        vars,
+        strategy: input.strategy ?? null,
+      });
       return { app, deployment: deployment && { ...deployment, tenantId: tx.tenant.id } };
     });
   }

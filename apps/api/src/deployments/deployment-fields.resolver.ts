@@ -7,7 +7,9 @@ import { OpenDoor, type Door, type Owned } from '../graphql/door.ts';
 import type { RequestContext } from '../graphql/request-context.ts';
 import { Instance } from '../instances/instances.models.ts';
 import { Release } from '../releases/releases.models.ts';
+import { rolloutStrategy } from '@bulkhead/protocol';
 import { Deployment, DeploymentConnection, DeploymentEvent } from './deployments.models.ts';
+import { Strategy, strategyOf } from './strategy.models.ts';
 
 @Resolver(() => Deployment)
 export class DeploymentFieldsResolver {
@@ -27,6 +29,12 @@ export class DeploymentFieldsResolver {
   @Requires('app.read')
   to(@Context() request: RequestContext, @Parent() deployment: Owned<DeploymentView>) {
     return request.loaders.release(deployment.tenantId, deployment.toReleaseId);
+  }
+
+  @ResolveField(() => Strategy, { description: 'How it goes.' })
+  @Requires('app.read')
+  strategy(@Parent() deployment: Owned<DeploymentView>) {
+    return strategyOf(deployment.strategy);
   }
 
   @ResolveField(() => [DeploymentEvent], {
@@ -55,6 +63,16 @@ export class AppDeploymentsResolver {
   @Requires('app.read')
   latestDeployment(@Context() request: RequestContext, @Parent() app: AppView) {
     return request.loaders.latestDeployment(app);
+  }
+
+  @ResolveField(() => Strategy, {
+    nullable: true,
+    description:
+      'How its deployments go unless they say so; null: rolling, as the platform has it.',
+  })
+  @Requires('app.read')
+  strategy(@Parent() app: AppView) {
+    return app.strategy === null ? null : strategyOf(rolloutStrategy.parse(app.strategy));
   }
 
   @ResolveField(() => DeploymentConnection, { description: 'Its deployments, newest first.' })

@@ -51,6 +51,8 @@ async function look(door: Door, id: string): Promise<Look> {
     const fingerprint = JSON.stringify([
       deployment.status,
       deployment.failure,
+      deployment.step,
+      deployment.pause,
       events.at(-1)?.id,
       instances.map(({ id, state, desired, message, restarts }) => [
         id,

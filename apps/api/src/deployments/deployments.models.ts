@@ -4,6 +4,7 @@ import type { DeploymentKind as KindName, DeploymentStatus as StatusName } from 
 import { ProcessInput } from '../apps/processes.models.ts';
 import { connectionOf } from '../graphql/connection.ts';
 import { DateTime } from '../graphql/date-time.ts';
+import { DeploymentPause, StrategyInput } from './strategy.models.ts';
 
 export const DeploymentKind = {
   DEPLOY: 'deploy',
@@ -51,7 +52,7 @@ registerEnumType(DeploymentStatus, {
 export class DeploymentFailure {
   @Field(() => String, {
     description:
-      'For scripts: IMAGE_NOT_FOUND, IMAGE_UNAUTHORISED, IMAGE_WRONG_PLATFORM, IMAGE_CORRUPT, IMAGE_NO_SPACE, REGISTRY_UNREACHABLE, IMAGE_PULL_FAILED, CRASHED, OUT_OF_MEMORY, DISK_FULL, HEALTH_CHECK_FAILED, START_FAILED, NO_ROOM or DEADLINE_EXCEEDED.',
+      'For scripts: IMAGE_NOT_FOUND, IMAGE_UNAUTHORISED, IMAGE_WRONG_PLATFORM, IMAGE_CORRUPT, IMAGE_NO_SPACE, REGISTRY_UNREACHABLE, IMAGE_PULL_FAILED, CRASHED, OUT_OF_MEMORY, DISK_FULL, HEALTH_CHECK_FAILED, START_FAILED, NO_ROOM, DEADLINE_EXCEEDED or ABORTED.',
   })
   code: string;
 
@@ -100,8 +101,22 @@ export class Deployment {
   @Field(() => DateTime, { nullable: true, description: 'When it was over.' })
   finishedAt: Date | null;
 
-  @Field(() => DateTime, { description: 'When it fails if it is not over.' })
+  @Field(() => DateTime, {
+    description: 'When it fails unless it gets on; while it stands at a gate this means nothing.',
+  })
   deadlineAt: Date;
+
+  @Field(() => Int, { description: 'How many of its gates lie behind it.' })
+  step: number;
+
+  @Field(() => Int, { description: 'How many gates there are in all; 0 for a rolling one.' })
+  steps: number;
+
+  @Field(() => DeploymentPause, {
+    nullable: true,
+    description: 'Set while it stands at a gate.',
+  })
+  pause: DeploymentPause | null;
 
   @Field(() => String, {
     nullable: true,
@@ -138,6 +153,12 @@ export class DeployInput {
 
   @Field(() => String, { nullable: true, description: 'What changed, for people.' })
   description?: string | null;
+
+  @Field(() => StrategyInput, {
+    nullable: true,
+    description: 'How it goes, and how the next ones go unless they say so.',
+  })
+  strategy?: StrategyInput | null;
 }
 
 @InputType({ description: 'How many instances of a process.' })
@@ -174,6 +195,12 @@ export class RollbackInput {
     description: 'Its version; null for the one before the current.',
   })
   version?: number | null;
+
+  @Field(() => StrategyInput, {
+    nullable: true,
+    description: 'How it goes; null: without a stop.',
+  })
+  strategy?: StrategyInput | null;
 }
 
 @InputType({ description: 'Other sizes for a process; what is left out or null stays.' })

@@ -12,6 +12,7 @@ import {
   ScaleInput,
 } from './deployments.models.ts';
 import { DeploymentProgress } from './deployment-progress.ts';
+import { AbortInput, PromoteInput, StrategyInput } from './strategy.models.ts';
 
 @Resolver(() => Deployment)
 export class DeploymentsResolver {
@@ -63,13 +64,42 @@ export class DeploymentsResolver {
     return door.get({ tenant }, (tx) => tx.deployments.resize(request));
   }
 
-  @Mutation(() => Deployment, { description: 'Replaces every instance, one after the other.' })
+  @Mutation(() => Deployment, { description: 'Replaces every instance.' })
   @Requires('app.restart')
   restart(
     @OpenDoor() door: Door,
     @Args('input', { type: () => AppInput, description: 'Which app.' }) input: AppInput,
+    @Args('strategy', {
+      type: () => StrategyInput,
+      nullable: true,
+      description: 'How it goes; null: without a stop.',
+    })
+    strategy: StrategyInput | null,
   ) {
-    return door.get({ tenant: input.tenant }, (tx) => tx.deployments.restart(input.app));
+    return door.get({ tenant: input.tenant }, (tx) => tx.deployments.restart(input.app, strategy));
+  }
+
+  @Mutation(() => Deployment, {
+    description:
+      'Lets a deployment through the gate that it stands at: to the next step of its canary, or to its change-over.',
+  })
+  @Requires('app.promote')
+  promote(
+    @OpenDoor() door: Door,
+    @Args('input', { type: () => PromoteInput, description: 'Which.' }) input: PromoteInput,
+  ) {
+    return door.get({ tenant: input.tenant }, (tx) => tx.gates.promote(input));
+  }
+
+  @Mutation(() => Deployment, {
+    description: 'Ends a deployment and goes back to what ran before, as when it fails.',
+  })
+  @Requires('app.abort')
+  abort(
+    @OpenDoor() door: Door,
+    @Args('input', { type: () => AbortInput, description: 'Which.' }) input: AbortInput,
+  ) {
+    return door.get({ tenant: input.tenant }, (tx) => tx.gates.abort(input));
   }
 
   @Mutation(() => Deployment, {

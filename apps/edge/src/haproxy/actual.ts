@@ -5,6 +5,8 @@ export interface ActualServer {
   readonly address: string;
   /** ready: gets requests; drain: no new ones; maint: none, free for another backend. */
   readonly mode: 'ready' | 'drain' | 'maint';
+  /** Its part of the requests beside the others'. */
+  readonly weight: number;
 }
 
 export interface ActualWorker {
@@ -43,12 +45,13 @@ export function parseServers(text: string): Map<string, ActualServer[]> {
     if (index < 0) throw new Error(`HAProxy's "show servers state" has no column ${name}`);
     return index;
   };
-  const [backend, server, addr, port, admin] = [
+  const [backend, server, addr, port, admin, weight] = [
     column('be_name'),
     column('srv_name'),
     column('srv_addr'),
     column('srv_port'),
     column('srv_admin_state'),
+    column('srv_uweight'),
   ];
   for (const line of lines) {
     const fields = line.split(' ');
@@ -61,6 +64,7 @@ export function parseServers(text: string): Map<string, ActualServer[]> {
       name: fields[server] ?? '',
       address: host.includes(':') ? `[${host}]:${fields[port]}` : `${host}:${fields[port]}`,
       mode: state & maintBits ? 'maint' : state & drainBits ? 'drain' : 'ready',
+      weight: Number(fields[weight]),
     });
     backends.set(name, list);
   }

@@ -37,7 +37,9 @@ export function renderFiles(table: RouteTable, settings: ConfigSettings): Haprox
   for (let slot = 0; slot < table.capacity; slot += 1) {
     backends.push(`backend ${backendName(slot)}\n`);
     servers.get(slot)?.forEach((backend, index) => {
-      backends.push(`  server s${index + 1} ${serverAddress(backend)} ${serverOptions}\n`);
+      backends.push(
+        `  server s${index + 1} ${serverAddress(backend)} weight ${backend.weight ?? 1} ${serverOptions}\n`,
+      );
     });
   }
   const config = `global\n  set-var-fmt proc.structure "${structure}"\n${fixed}\n${backends.join('')}`;

@@ -41,22 +41,30 @@ class Model implements ActualWorker {
       if (found) throw new Error(`server exists: ${command}`);
       this.servers.set(backend, [
         ...list,
-        { name: server, address: words[3] ?? '', mode: 'maint' },
+        { name: server, address: words[3] ?? '', mode: 'maint', weight: 1 },
       ]);
     } else if (verb === 'set' && words[3] === 'addr') {
       if (found?.mode !== 'maint') throw new Error(`moved while in use: ${command}`);
       replace({ address: serverAddress({ host: words[4] ?? '', port: Number(words[6]) }) });
+    } else if (verb === 'set' && words[3] === 'weight') {
+      replace({ weight: Number(words[4]) });
     } else if (verb === 'set' && words[3] === 'state') {
       replace({ mode: words[4] as ActualServer['mode'] });
     }
   }
 }
 
-const address = fc.nat(5).map((n) => ({ instance: `i${n}`, host: '10.0.0.1', port: 1000 + n }));
+const address = fc
+  .record({ n: fc.nat(5), weight: fc.constantFrom(undefined, 1, 200) })
+  .map(({ n, weight }) => ({
+    ...{ instance: `i${n}`, host: '10.0.0.1', port: 1000 + n },
+    ...(weight !== undefined && { weight }),
+  }));
 const hostName = fc.constantFrom('h0', 'h1', 'h2', 'h3', 'h4', 'h5');
 const server = fc.record({
   address: address.map(serverAddress),
   mode: fc.constantFrom('ready', 'drain', 'maint') as fc.Arbitrary<ActualServer['mode']>,
+  weight: fc.constantFrom(1, 9),
 });
 
 const models = fc
@@ -115,8 +123,8 @@ describe('planWorker', () => {
           const ready = (model.servers.get(backendName(slot ?? 0)) ?? []).filter(
             ({ mode }) => mode === 'ready',
           );
-          expect(ready.map((each) => each.address).sort()).toEqual(
-            backends.map(serverAddress).sort(),
+          expect(ready.map((each) => `${each.address} ${each.weight}`).sort()).toEqual(
+            backends.map((each) => `${serverAddress(each)} ${each.weight ?? 1}`).sort(),
           );
         }
         expect(model.map.size).toBe(
@@ -155,20 +163,21 @@ describe('planWorker', () => {
   it('brings new servers before it drains old ones', () => {
     const model = new Model(
       new Map([['x', 'b0']]),
-      new Map([['b0', [{ name: 's1', address: '10.0.0.1:1', mode: 'ready' }]]]),
+      new Map([['b0', [{ name: 's1', address: '10.0.0.1:1', mode: 'ready', weight: 1 }]]]),
     );
     const target = {
       host: 'x',
       revision: 2,
       destination: 'b0',
       slot: 0,
-      backends: [{ instance: 'i', host: '10.0.0.2', port: 2 }],
+      backends: [{ instance: 'i', host: '10.0.0.2', port: 2, weight: 9 }],
     };
     expect(
       planWorker(model, [target], mapFile).map(({ command }) => command.replace(/ check .*/, '')),
     ).toEqual([
       'add server b0/s2 10.0.0.2:2',
       'enable health b0/s2',
+      'set server b0/s2 weight 9',
       'set server b0/s2 state ready',
       'set server b0/s1 state drain',
     ]);

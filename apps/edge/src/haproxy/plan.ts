@@ -1,3 +1,4 @@
+import type { RouteBackend } from '@bulkhead/protocol';
 import type { HostTarget } from '../table.ts';
 import { backendName } from '../table.ts';
 import type { ActualServer, ActualWorker } from './actual.ts';
@@ -92,8 +93,10 @@ function planServers(actual: ActualWorker, target: HostTarget, slot: number): St
   const come: Step[] = [];
   const go: Step[] = [];
   for (const server of present) {
-    if (wanted.has(server.address)) {
+    const known = wanted.get(server.address);
+    if (known) {
       wanted.delete(server.address);
+      come.push(...weigh(backend, server.name, known, server.weight));
       if (server.mode !== 'ready')
         come.push(...makeReady(backend, server.name, `${server.address} is back`));
     } else if (server.mode === 'ready') {
@@ -103,7 +106,8 @@ function planServers(actual: ActualWorker, target: HostTarget, slot: number): St
     }
   }
   let next = present.reduce((most, { name }) => Math.max(most, Number(name.slice(1)) || 0), 0) + 1;
-  for (const [address, { host, port }] of wanted) {
+  for (const [address, target] of wanted) {
+    const { host, port } = target;
     const reused = free.shift();
     if (reused) {
       come.push({
@@ -111,6 +115,7 @@ function planServers(actual: ActualWorker, target: HostTarget, slot: number): St
         why: `${address} takes a free server`,
         good: /changed from|no need to change/,
       });
+      come.push(...weigh(backend, reused.name, target, reused.weight));
       come.push(...makeReady(backend, reused.name, address));
     } else {
       // Never deleted again, only reused: deleting servers has crashed this line of HAProxy, and a
@@ -123,10 +128,18 @@ function planServers(actual: ActualWorker, target: HostTarget, slot: number): St
         good: /New server registered/,
       });
       come.push({ command: `enable health ${backend}/${name}`, why: address });
+      come.push(...weigh(backend, name, target, 1));
       come.push(setState(backend, name, 'ready', address));
     }
   }
   return [...come, ...go];
+}
+
+/** Takes effect with the next request, also on connections that are open. */
+function weigh(backend: string, server: string, { weight = 1 }: RouteBackend, is: number): Step[] {
+  if (weight === is) return [];
+  const command = `set server ${backend}/${server} weight ${weight}`;
+  return [{ command, why: `its part was ${is}` }];
 }
 
 /** Also forgets what checks found out about the address that the server had before. */

@@ -9,6 +9,8 @@ export interface AppView {
   readonly state: AppState;
   readonly currentReleaseId: string | null;
   readonly epoch: number;
+  /** RolloutStrategy of libs/protocol; null for the platform's own. */
+  readonly strategy: unknown;
   readonly createdAt: Date;
 }
 
@@ -19,6 +21,7 @@ export const appColumns = {
   state: true,
   currentReleaseId: true,
   epoch: true,
+  strategy: true,
   createdAt: true,
 } as const;
 

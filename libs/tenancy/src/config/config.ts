@@ -3,6 +3,7 @@ import { lockLivingApp } from '../apps/lock.ts';
 import type { TenantContext } from '../db/context.ts';
 import type { DeploymentView } from '../deployments/deployments.ts';
 import type { Mover } from '../deployments/mover.ts';
+import type { StrategyRequest } from '../deployments/strategy.ts';
 import { readConfig, writeConfig } from './store.ts';
 import { applyConfigChanges, type ConfigChange } from './vars.ts';
 
@@ -37,6 +38,7 @@ export class Config {
   async set(input: {
     app: string;
     vars: readonly ConfigChange[];
+    strategy?: StrategyRequest | null;
   }): Promise<{ app: AppView; deployment: DeploymentView | null }> {
     const { db, tenant } = this.#context;
     this.#context.require('config.set');
@@ -59,6 +61,8 @@ export class Config {
       .slice(0, 500);
     const deployment = await this.#mover.releaseAgain(app, app.currentReleaseId, after, {
       kind: 'config',
+      pace: 'default',
+      strategy: input.strategy ?? null,
       description,
     });
     return {

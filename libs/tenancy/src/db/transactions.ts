@@ -3,6 +3,7 @@ import type { PlatformApps } from '../apps/platform-apps.ts';
 import type { Actor, AuditLog, AuditWriter } from '../audit/audit.ts';
 import type { Config } from '../config/config.ts';
 import type { Deployments } from '../deployments/deployments.ts';
+import type { Gates } from '../deployments/gates.ts';
 import type { PlatformDeployments } from '../deployments/platform-deployments.ts';
 import type { Db } from './context.ts';
 import type { Outbox } from './outbox.ts';
@@ -28,6 +29,7 @@ export interface TenantTx {
   readonly config: Config;
   readonly releases: Releases;
   readonly deployments: Deployments;
+  readonly gates: Gates;
   readonly instances: Instances;
   readonly orders: Orders;
   readonly tasks: Tasks;

@@ -19,7 +19,8 @@ import type { Release } from '../generated/client.ts';
 import { emailsOf } from '../members/emails.ts';
 import { checkCount, planProcesses, type ProcessRequest } from '../releases/plan-processes.ts';
 import { findVersion, openSnapshot, type ResolvedImage } from '../releases/releases.ts';
-import { imageOf, type Mover } from './mover.ts';
+import { findLast, imageOf, trustedRelease, type Mover } from './mover.ts';
+import { isGated, type StrategyRequest } from './strategy.ts';
 import {
   deploymentColumns,
   toDeploymentView,
@@ -151,6 +152,7 @@ export class Deployments {
     image: ResolvedImage;
     processes?: readonly ProcessRequest[] | null;
     description?: string | null;
+    strategy?: StrategyRequest | null;
   }): Promise<DeploymentView> {
     this.#context.require('app.deploy');
     const image = parse(resolvedImage, input.image, 'image');
@@ -181,7 +183,11 @@ export class Deployments {
       digest: image.digest,
     });
     const event = `v${to.version}: ${text}`;
-    return this.#mover.move(app, { kind: 'deploy', to, state: 'active', counts, event });
+    return this.#mover.move(app, {
+      ...{ kind: 'deploy', to, state: 'active', counts, event },
+      pace: 'default',
+      strategy: input.strategy ?? null,
+    });
   }
 
   /** Counts 0 to 1000 each. INVALID for a process that the current release has not, naming those it has. */
@@ -210,7 +216,14 @@ export class Deployments {
     const text = [...counts].map(([process, count]) => `${process}=${count}`).join(' ');
     await this.#context.audit.write('app.scale', app.name, Object.fromEntries(counts));
     const event = `Scale to ${text}`;
-    return this.#mover.move(app, { kind: 'scale', to, state: app.state, counts, event });
+    return this.#mover.move(app, {
+      kind: 'scale',
+      to,
+      state: app.state,
+      counts,
+      pace: 'same',
+      event,
+    });
   }
 
   /**
@@ -256,11 +269,11 @@ export class Deployments {
       ...Object.fromEntries(changed),
     });
     const event = `v${to.version}: ${text}`;
-    return this.#mover.move(app, { kind: 'resize', to, state: app.state, event });
+    return this.#mover.move(app, { kind: 'resize', to, state: app.state, pace: 'same', event });
   }
 
   /** Replaces every instance, as a rollout. CONFLICT when stopped. */
-  async restart(name: string): Promise<DeploymentView> {
+  async restart(name: string, strategy: StrategyRequest | null = null): Promise<DeploymentView> {
     this.#context.require('app.restart');
     const app = await this.#lock(name);
     const to = await this.#requireRelease(app);
@@ -271,15 +284,21 @@ export class Deployments {
       to,
       state: app.state,
       replace: true,
+      ...{ pace: 'same', strategy },
       event: 'Restart every instance',
     });
   }
 
   /**
    * A new release with image, processes and config of an old one; its config becomes the app's.
-   * Without a version: the one before the current. Starts a stopped app.
+   * Without a version: the one before the current, and while a deployment runs the one that it
+   * would go back to. Starts a stopped app.
    */
-  async rollback(input: { app: string; version?: number | null }): Promise<DeploymentView> {
+  async rollback(input: {
+    app: string;
+    version?: number | null;
+    strategy?: StrategyRequest | null;
+  }): Promise<DeploymentView> {
     this.#context.require('app.rollback');
     const app = await this.#lock(input.app);
     const current = await this.#requireRelease(app);
@@ -289,13 +308,13 @@ export class Deployments {
     await writeConfig(this.#context, app.id, config);
     await this.#context.audit.write('app.rollback', app.name, { version: target.version });
     return this.#mover.releaseAgain(app, target.id, config, {
-      kind: 'rollback',
+      ...{ kind: 'rollback', pace: 'once', strategy: input.strategy ?? null },
       description: `Roll back to v${target.version}`,
       state: 'active',
     });
   }
 
-  /** Counts are kept for the next start. */
+  /** Counts are kept for the next start. A release that was not let through yet is given up. */
   async stop(name: string): Promise<DeploymentView> {
     this.#context.require('app.stop');
     return this.#setState(name, { kind: 'stop', state: 'stopped', event: 'Stop every instance' });
@@ -311,9 +330,25 @@ export class Deployments {
     move: { kind: 'stop' | 'start'; state: 'active' | 'stopped'; event: string },
   ): Promise<DeploymentView> {
     const app = await this.#lock(name);
-    const to = await this.#requireRelease(app);
+    const current = await this.#requireRelease(app);
+    const trusted = move.kind === 'stop' ? await this.#trustedInstead(app) : null;
+    const left = trusted ? `; v${current.version} was not promoted` : '';
     await this.#context.audit.write(`app.${move.kind}`, app.name);
-    return this.#mover.move(app, { ...move, to });
+    return this.#mover.move(app, {
+      ...{ ...move, event: `${move.event}${left}` },
+      to: trusted ?? current,
+      pace: move.kind === 'stop' ? 'once' : 'same',
+    });
+  }
+
+  /** What a deployment that stands before a gate would go back to; null without one. */
+  async #trustedInstead(app: AppView): Promise<Release | null> {
+    const { db } = this.#context;
+    const last = await findLast(db, app.id);
+    const gated = last?.status === 'running' && isGated(last);
+    const trusted = gated ? trustedRelease(app, last) : null;
+    if (trusted === null || trusted === app.currentReleaseId) return null;
+    return db.release.findUniqueOrThrow({ where: { id: trusted } });
   }
 
   #lock(name: string): Promise<AppView> {
@@ -334,6 +369,9 @@ export class Deployments {
   async #rollbackTarget(app: AppView, current: Release, version: number | null): Promise<Release> {
     const { db, tenant } = this.#context;
     if (version === null) {
+      const trusted = trustedRelease(app, await findLast(db, app.id));
+      if (trusted !== null && trusted !== current.id)
+        return db.release.findUniqueOrThrow({ where: { id: trusted } });
       const before = await db.release.findFirst({
         where: { appId: app.id, tenantId: tenant.id, version: { lt: current.version } },
         orderBy: { version: 'desc' },

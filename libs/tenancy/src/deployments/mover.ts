@@ -1,18 +1,25 @@
-import type { ImageConfig, ProcessDefinition } from '@bulkhead/protocol';
+import {
+  conflict,
+  type ImageConfig,
+  type ProcessDefinition,
+  type RolloutStrategy,
+} from '@bulkhead/protocol';
 import type { AppView } from '../apps/view.ts';
-import type { TenantContext } from '../db/context.ts';
+import type { Db, TenantContext } from '../db/context.ts';
 import type { Prisma, Release } from '../generated/client.ts';
-import type { AppState, DeploymentKind } from '../generated/enums.ts';
+import type { AppState, DeploymentKind, DeploymentStatus } from '../generated/enums.ts';
 import { readProcessEntries, reserve } from '../quota/ledger.ts';
 import { maxAmounts, wantedAmounts } from '../quota/process-amounts.ts';
 import { deploymentColumns, toDeploymentView, type DeploymentView } from './view.ts';
 import { readProcesses } from '../releases/stored-processes.ts';
-
-/**
- * How long a deployment may take before the controllers call it failed, beside the longest grace
- * that its health checks give to a start: pulls, placement and every step of the rollout.
- */
-const rolloutSeconds = 300;
+import {
+  isGated,
+  isPromoted,
+  readStrategy,
+  resolveStrategy,
+  withoutGates,
+  type StrategyRequest,
+} from './strategy.ts';
 
 export interface Move {
   readonly kind: DeploymentKind;
@@ -22,8 +29,25 @@ export interface Move {
   readonly counts?: ReadonlyMap<string, number>;
   /** Replace instances of the current release too. */
   readonly replace?: boolean;
+  /**
+   * How it goes. `default`: as asked for or as the app had it last, and that is remembered. `once`:
+   * as asked for, else without gates. `same`: it joins a deployment that stands before a gate, and
+   * without one is as `once`.
+   */
+  readonly pace: 'default' | 'once' | 'same';
+  readonly strategy?: StrategyRequest | null;
   /** The deployment's first event. */
   readonly event: string;
+}
+
+interface LastDeployment {
+  readonly id: string;
+  readonly status: DeploymentStatus;
+  readonly createdAt: Date;
+  readonly fromReleaseId: string | null;
+  readonly toReleaseId: string | null;
+  readonly strategy: unknown;
+  readonly step: number;
 }
 
 /** What every change of what an app runs has in common. The app's row is locked by the caller. */
@@ -76,7 +100,7 @@ export class Mover {
     app: AppView,
     releaseId: string,
     config: ReadonlyMap<string, string>,
-    move: { kind: DeploymentKind; description: string; state?: AppState },
+    move: Pick<Move, 'kind' | 'pace' | 'strategy'> & { description: string; state?: AppState },
   ): Promise<DeploymentView> {
     const old = await this.#context.db.release.findUniqueOrThrow({ where: { id: releaseId } });
     const to = await this.createRelease(app, {
@@ -86,7 +110,7 @@ export class Mover {
       description: move.description,
     });
     return this.move(app, {
-      kind: move.kind,
+      ...{ kind: move.kind, pace: move.pace, strategy: move.strategy ?? null },
       to,
       state: move.state ?? app.state,
       event: `v${to.version}: ${move.description}`,
@@ -98,16 +122,18 @@ export class Mover {
     const { db, tenant, caller, now } = this.#context;
     const tenantId = tenant.id;
     const processes = readProcesses(move.to.processes);
-    const last = await db.deployment.findFirst({
-      where: { appId: app.id },
-      orderBy: [{ createdAt: 'desc' }, { id: 'desc' }],
-      select: { id: true, fromReleaseId: true, status: true, createdAt: true },
-    });
+    const last = await findLast(db, app.id);
     const running = last?.status === 'running' ? last : null;
     // `now` was read before the app was locked, where another move may have been first.
     const at = new Date(Math.max(now.getTime(), (last?.createdAt.getTime() ?? 0) + 1));
-    // A release that was still on trial is nothing to go back to.
-    const fromReleaseId = running ? running.fromReleaseId : app.currentReleaseId;
+    const joined = move.pace === 'same' && running && isGated(running) ? running : null;
+    if (joined && move.strategy) {
+      throw conflict(
+        `a deployment of ${app.name} stands before a gate and keeps its own strategy; promote or abort it first`,
+      );
+    }
+    const fromReleaseId = joined ? joined.fromReleaseId : trustedRelease(app, last);
+    const strategy = await this.#strategyOf(app, move, joined, fromReleaseId);
     if (running) {
       await db.deployment.update({
         where: { id: running.id },
@@ -124,9 +150,14 @@ export class Mover {
       },
       select: { epoch: true },
     });
-    await this.#reserve({ id: app.id, state: move.state, processes, counts });
+    await this.#reserve(
+      { id: app.id, state: move.state, processes, counts },
+      strategy,
+      fromReleaseId,
+    );
     const graces = processes.map(({ health }) => health?.startupGraceSeconds ?? 0);
-    const deadline = rolloutSeconds + Math.max(0, ...graces);
+    // Beside the longest grace that its health checks give to a start.
+    const deadline = strategy.progressSeconds + Math.max(0, ...graces);
     const deployment = await db.deployment.create({
       data: {
         tenantId,
@@ -135,6 +166,9 @@ export class Mover {
         fromReleaseId,
         toReleaseId: move.to.id,
         epoch,
+        strategy,
+        step: joined?.step ?? 0,
+        progressAt: at,
         deadlineAt: new Date(at.getTime() + deadline * 1000),
         createdById: caller.userId,
         createdAt: at,
@@ -144,6 +178,30 @@ export class Mover {
     });
     await db.outbox.createMany({ data: [{ kind: 'app', key: app.id }] });
     return toDeploymentView(deployment, new Map([[caller.userId, caller.email]]));
+  }
+
+  /** How it goes; gates need something to go back to that serves. */
+  async #strategyOf(
+    app: AppView,
+    move: Move,
+    joined: LastDeployment | null,
+    fromReleaseId: string | null,
+  ): Promise<RolloutStrategy> {
+    const { db } = this.#context;
+    const joins = readStrategy(joined?.strategy);
+    if (joins) return joins;
+    const { strategy: stored } = await db.app.findUniqueOrThrow({
+      where: { id: app.id },
+      select: { strategy: true },
+    });
+    const remembered = readStrategy(stored);
+    const base = move.pace === 'default' ? remembered : withoutGates(remembered);
+    const strategy = resolveStrategy(move.strategy ?? {}, base);
+    if (move.pace === 'default' && move.strategy) {
+      await db.app.update({ where: { id: app.id }, data: { strategy } });
+    }
+    const serves = app.state === 'active' && move.state === 'active' && fromReleaseId !== null;
+    return serves ? strategy : withoutGates(strategy);
   }
 
   /** Counts of processes that the release has not are kept: they come back with the process. */
@@ -173,11 +231,24 @@ export class Mover {
    * What is wanted, or what is still held for instances that have to go first, whichever is more.
    * The controllers lower it (`quota.settle`) once those are proven gone.
    */
-  async #reserve(app: Parameters<typeof wantedAmounts>[0]): Promise<void> {
+  async #reserve(
+    app: Parameters<typeof wantedAmounts>[0],
+    strategy: RolloutStrategy,
+    fromReleaseId: string | null,
+  ): Promise<void> {
     const { db, tenant } = this.#context;
-    const wanted = wantedAmounts(app);
+    const wanted = wantedAmounts(app, strategy);
     if (wanted.size === 0) return;
-    const held = await readProcessEntries(db, tenant.id, app.id);
+    const held = new Map(await readProcessEntries(db, tenant.id, app.id));
+    if (strategy.kind !== 'rolling' && fromReleaseId !== null) {
+      // Both sets may stand side by side for as long as somebody likes, in either size.
+      const from = await db.release.findUniqueOrThrow({ where: { id: fromReleaseId } });
+      const both = wantedAmounts({ ...app, processes: readProcesses(from.processes) }, strategy);
+      for (const [subject, amounts] of both) {
+        held.set(subject, maxAmounts(amounts, held.get(subject)));
+        if (!wanted.has(subject)) wanted.set(subject, amounts);
+      }
+    }
     await reserve(
       db,
       tenant.id,
@@ -187,6 +258,27 @@ export class Mover {
       })),
     );
   }
+}
+
+/** The newest deployment of an app, whatever became of it. */
+export function findLast(db: Db, appId: string): Promise<LastDeployment | null> {
+  return db.deployment.findFirst({
+    where: { appId },
+    orderBy: [{ createdAt: 'desc' }, { id: 'desc' }],
+    select: {
+      ...{ id: true, status: true, createdAt: true, fromReleaseId: true, toReleaseId: true },
+      ...{ strategy: true, step: true },
+    },
+  });
+}
+
+/**
+ * What the next deployment goes back to. A release that is still on trial is nothing to go back
+ * to, nor is a first one that failed.
+ */
+export function trustedRelease(app: AppView, last: LastDeployment | null): string | null {
+  if (last?.status === 'running') return isPromoted(last) ? last.toReleaseId : last.fromReleaseId;
+  return last?.status === 'failed' && last.fromReleaseId === null ? null : app.currentReleaseId;
 }
 
 export function imageOf(release: Release) {

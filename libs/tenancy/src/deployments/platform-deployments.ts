@@ -27,13 +27,38 @@ export class PlatformDeployments {
         (SELECT count(*) FROM "DeploymentEvent" WHERE "deploymentId" = ${deploymentId}::uuid)`;
   }
 
+  /** It stands at its gate from now on. */
+  async reach(deploymentId: string, now: Date): Promise<void> {
+    await this.#db.deployment.updateMany({
+      where: { id: deploymentId, status: 'running', reachedAt: null },
+      data: { reachedAt: now },
+    });
+  }
+
+  /** `step` gates lie behind it; the time that it has for the next stretch begins. */
+  async advance(deploymentId: string, step: number, now: Date): Promise<void> {
+    await this.#db.$executeRaw`
+      UPDATE "Deployment" SET "step" = ${step}, "reachedAt" = NULL, "progress" = -2147483648,
+        "progressAt" = ${now}, "deadlineAt" = ${now}::timestamptz + ("deadlineAt" - "progressAt")
+      WHERE "id" = ${deploymentId}::uuid AND "status" = 'running' AND "step" < ${step}`;
+  }
+
+  /** More of it is done than ever before: its time begins again. */
+  async noteProgress(deploymentId: string, progress: number, now: Date): Promise<void> {
+    await this.#db.$executeRaw`
+      UPDATE "Deployment" SET "progress" = ${progress}, "progressAt" = ${now},
+        "deadlineAt" = ${now}::timestamptz + ("deadlineAt" - "progressAt")
+      WHERE "id" = ${deploymentId}::uuid AND "status" = 'running' AND "progress" < ${progress}`;
+  }
+
   async succeed(deploymentId: string): Promise<boolean> {
     return (await this.#end(deploymentId, { status: 'succeeded' })) !== null;
   }
 
   /**
    * Marks it failed and, when it came from another release, makes that release current again (a
-   * nudge and an event say so). The first deploy has nothing to go back to: its release stays.
+   * nudge and an event say so). The first deploy has nothing to go back to: its release stays. Of a
+   * restart, what it has not reached is left as it is.
    */
   async fail(deploymentId: string, failure: DeploymentFailure): Promise<boolean> {
     const ended = await this.#end(deploymentId, {
@@ -43,7 +68,11 @@ export class PlatformDeployments {
     if (!ended) return false;
     await this.addEvent(deploymentId, `Failed: ${failure.message}`);
     const { appId, fromReleaseId, toReleaseId } = ended;
-    if (fromReleaseId === null || fromReleaseId === toReleaseId) return true;
+    if (fromReleaseId === null) return true;
+    if (fromReleaseId === toReleaseId) {
+      await this.#keepEpochs(appId);
+      return true;
+    }
     const from = await this.#db.release.findUnique({ where: { id: fromReleaseId } });
     // Whoever is destroying the app wants nothing back.
     const { count } = await this.#db.app.updateMany({
@@ -55,6 +84,16 @@ export class PlatformDeployments {
     await this.addEvent(deploymentId, `Going back to v${from.version}`);
     await this.#db.outbox.createMany({ data: [{ kind: 'app', key: appId }] });
     return true;
+  }
+
+  /** Instances of an older epoch count as restarted. */
+  async #keepEpochs(appId: string): Promise<void> {
+    const app = await this.#db.app.findUniqueOrThrow({ where: { id: appId } });
+    await this.#db.instance.updateMany({
+      where: { appId, releaseId: app.currentReleaseId ?? '', goneAt: null, desired: 'running' },
+      data: { epoch: app.epoch },
+    });
+    await this.#db.outbox.createMany({ data: [{ kind: 'app', key: appId }] });
   }
 
   async #end(

@@ -1,4 +1,4 @@
-import type { ProcessDefinition } from '@bulkhead/protocol';
+import { extraOf, type ProcessDefinition, type RolloutStrategy } from '@bulkhead/protocol';
 import type { AppState } from '../generated/enums.ts';
 import type { Amounts } from './ledger.ts';
 
@@ -8,17 +8,24 @@ export const processResources = ['instances', 'cpuMillis', 'memoryMiB', 'diskMiB
 export const taskSubject = (appId: string, instance: string) => `task:${appId}/${instance}`;
 export const processSubject = (appId: string, process: string) => `process:${appId}/${process}`;
 
-/** What an app's processes cost when all that is wanted runs, by subject. A stopped or deleted app wants nothing. */
-export function wantedAmounts(app: {
-  id: string;
-  state: AppState;
-  processes: readonly ProcessDefinition[];
-  counts: ReadonlyMap<string, number>;
-}): Map<string, Amounts> {
+/**
+ * What an app's processes cost when all that is wanted runs, by subject, with what the strategy of
+ * a running deployment may hold beside that. A stopped or deleted app wants nothing.
+ */
+export function wantedAmounts(
+  app: {
+    id: string;
+    state: AppState;
+    processes: readonly ProcessDefinition[];
+    counts: ReadonlyMap<string, number>;
+  },
+  strategy: RolloutStrategy | null = null,
+): Map<string, Amounts> {
   const wanted = new Map<string, Amounts>();
   if (app.state !== 'active') return wanted;
   for (const { name, resources } of app.processes) {
-    const count = app.counts.get(name) ?? 0;
+    const own = app.counts.get(name) ?? 0;
+    const count = own + (strategy ? extraOf(strategy, own) : 0);
     wanted.set(processSubject(app.id, name), {
       instances: count,
       cpuMillis: count * resources.cpuMillis,

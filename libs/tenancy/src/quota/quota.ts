@@ -16,6 +16,7 @@ import {
   wantedAmounts,
 } from './process-amounts.ts';
 import type { QuotaResource, QuotaUsageView } from './resources.ts';
+import { readStrategy } from '../deployments/strategy.ts';
 import { readProcesses } from '../releases/stored-processes.ts';
 
 /** The ledger of the bound tenant. Reserving is done by the stores whose work costs something. */
@@ -112,11 +113,10 @@ export class PlatformQuota {
     });
     const counts = new Map(app.formations.map(({ process, count }) => [process, count]));
     const wanted = releases.map(({ processes }) =>
-      wantedAmounts({
-        ...app,
-        processes: readProcesses(processes),
-        counts,
-      }),
+      wantedAmounts(
+        { ...app, processes: readProcesses(processes), counts },
+        readStrategy(running?.strategy),
+      ),
     );
     const existing = await this.#existing(appId);
     await setEntries(

@@ -27,6 +27,9 @@ const table = {
   'app.scale': ['owner', 'admin', 'developer'],
   'app.restart': ['owner', 'admin', 'developer'],
   'app.rollback': ['owner', 'admin', 'developer'],
+  /** Past a gate of its deployment. */
+  'app.promote': ['owner', 'admin', 'developer'],
+  'app.abort': ['owner', 'admin', 'developer'],
   'app.stop': ['owner', 'admin', 'developer'],
   'app.start': ['owner', 'admin', 'developer'],
   /** Holds instances still, all or one. */

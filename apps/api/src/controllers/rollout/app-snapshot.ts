@@ -3,7 +3,7 @@
  * 1970 by PostgreSQL's clock, so that replicas with different clocks plan alike.
  */
 import { z } from 'zod';
-import { instanceExit, processDefinition, routeBackend } from '@bulkhead/protocol';
+import { instanceExit, processDefinition, rolloutStrategy, routeBackend } from '@bulkhead/protocol';
 
 export const instanceStates = [
   'pending',
@@ -88,6 +88,15 @@ const deployment = z.object({
   fromReleaseId: z.string().nullable(),
   toReleaseId: z.string().nullable(),
   createdAt: z.number(),
+  strategy: rolloutStrategy,
+  /** How many of the strategy's gates it has passed. */
+  step: z.number(),
+  /** Since when it stands at the gate; null while it moves. */
+  reachedAt: z.number().nullable(),
+  /** The most progress that was seen, and when. */
+  progress: z.number(),
+  progressAt: z.number(),
+  /** Always as long after progressAt. */
   deadlineAt: z.number(),
   /** Messages of its events so far. */
   said: z.array(z.string()),
@@ -105,6 +114,8 @@ export const storedApp = z.object({
   tenantSlug: z.string(),
   /** The current release. */
   release: release.nullable(),
+  /** What the newest deployment goes back to when it fails. */
+  from: release.nullable(),
   /** Process -> count; may name processes that the release has not, and they count nothing. */
   formation: z.record(z.string(), z.number()),
   /** Of its processes. */

@@ -65,6 +65,9 @@ export async function applyRollout(
         await tx.outbox.add('route', step.host);
         effects.publish = true;
         break;
+      case 'reach':
+      case 'advance':
+      case 'progress':
       case 'succeed':
       case 'fail':
         break;
@@ -85,6 +88,7 @@ export async function applyRollout(
   if (await remove(tx, app, only(steps, 'remove'))) effects.publish = true;
   if (await forget(tx, app, only(steps, 'forget'))) settle = true;
   await tell(tx, app, only(steps, 'tell'));
+  for (const step of steps) await moveDeployment(tx, app, step);
   // Last: they end the deployment that the rows above belong to.
   for (const step of only(steps, 'succeed')) {
     await tx.deployments.succeed(step.deployment);
@@ -114,17 +118,18 @@ function routeColumns(step: StepOf<'route'>) {
 
 async function create(tx: PlatformTx, app: AppSnapshot, steps: StepOf<'create'>[]) {
   const rows = steps.flatMap((step) => {
-    const definition = app.release?.processes.find(({ name }) => name === step.process);
-    if (!app.release || !definition) return [];
+    const release = [app.release, app.from].find((each) => each?.id === step.release);
+    const definition = release?.processes.find(({ name }) => name === step.process);
+    if (!release || !definition) return [];
     const { cpuMillis, memoryMiB, diskMiB } = definition.resources;
     return {
       id: step.instance,
       tenantId: app.tenantId,
       appId: app.id,
-      releaseId: app.release.id,
+      releaseId: release.id,
       deploymentId: step.deployment,
       process: step.process,
-      epoch: app.epoch,
+      epoch: step.epoch,
       cpuMillis,
       memoryMiB,
       diskMiB,
@@ -133,6 +138,19 @@ async function create(tx: PlatformTx, app: AppSnapshot, steps: StepOf<'create'>[
   if (rows.length === 0) return false;
   await tx.prisma.instance.createMany({ data: rows });
   return true;
+}
+
+async function moveDeployment(tx: PlatformTx, app: AppSnapshot, step: Step): Promise<void> {
+  const now = new Date(app.now);
+  switch (step.do) {
+    case 'reach':
+      return tx.deployments.reach(step.deployment, now);
+    case 'advance':
+      return tx.deployments.advance(step.deployment, step.step, now);
+    case 'progress':
+      return tx.deployments.noteProgress(step.deployment, step.progress, now);
+    default:
+  }
 }
 
 async function drain(tx: PlatformTx, app: AppSnapshot, steps: StepOf<'drain'>[]): Promise<void> {

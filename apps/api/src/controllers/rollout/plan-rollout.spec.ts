@@ -16,7 +16,15 @@ describe('planRollout', () => {
   test('makes what is missing, and a route that says so', () => {
     const steps = plan(appWith({ deployment: deploymentOf() }));
     expect(steps).toEqual([
-      { do: 'create', instance: 'new00000', process: 'web', deployment: 'd1', why: '1 web wanted' },
+      {
+        do: 'create',
+        instance: 'new00000',
+        process: 'web',
+        release: 'r1',
+        epoch: 0,
+        deployment: 'd1',
+        why: '1 web wanted',
+      },
       expect.objectContaining({
         do: 'route',
         state: 'starting',
@@ -264,12 +272,12 @@ describe('verdicts', () => {
 
   test('a deadline names what it waited for', () => {
     const app = appWith({
-      deployment: deploymentOf({ deadlineAt: 1_000_000, createdAt: 700_000 }),
+      deployment: deploymentOf({ deadlineAt: 1_000_000, progressAt: 700_000 }),
       instances: [instanceOf('a', { state: 'pulling', readyAt: null })],
     });
     expect(plan(app).find((step) => step.do === 'fail')?.failure).toMatchObject({
       code: 'DEADLINE_EXCEEDED',
-      message: 'not done after 300 s: instance a of web is still pulling',
+      message: 'no progress for 300 s: instance a of web is still pulling',
     });
   });
 

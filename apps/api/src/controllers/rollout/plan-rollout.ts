@@ -14,8 +14,10 @@ import { isReady, planProcess } from './plan-process.ts';
 import type { Leaving } from './plan-process.ts';
 import { planRoute } from './plan-route.ts';
 import type { RouteStep } from './plan-route.ts';
+import { planStage, type StageStep } from './plan-stage.ts';
 import { planTasks } from './plan-tasks.ts';
 import { findFailure, hasSucceeded } from './plan-verdict.ts';
+import { processesOf, roleOf, serves, stableEpoch, stageOf, targetsOf } from './stage.ts';
 import { successLine, tellStory } from './tell-story.ts';
 import {
   isCurrent,
@@ -27,8 +29,16 @@ import {
 import type { WantedProcess } from './wanted.ts';
 
 export type Step =
-  /** Make an instance of the current release. */
-  | { do: 'create'; instance: string; process: string; deployment: string | null; why: string }
+  /** Make an instance of the current release, or of the one that the deployment would go back to. */
+  | {
+      do: 'create';
+      instance: string;
+      process: string;
+      release: string;
+      epoch: number;
+      deployment: string | null;
+      why: string;
+    }
   /** Take it out of the route; `revision` is the first route without it. */
   | { do: 'drain'; instance: string; revision: number; why: string }
   /** Order its node to remove it. */
@@ -44,6 +54,7 @@ export type Step =
   /** It never reached a node: it is gone already. */
   | { do: 'forget'; instance: string; why: string }
   | RouteStep
+  | StageStep
   /** Publish the route again, so that the edges say again what they serve by. */
   | { do: 'ask-edges'; host: string; why: string }
   /** The app is being destroyed and nobody is served any more: the route goes. */
@@ -67,6 +78,7 @@ export function planRollout(app: AppSnapshot, newId: () => string): Step[] {
     // Alone in its plan: what follows depends on the release that is current then.
     if (failure) return failSteps(app, deployment, failure);
   }
+  const stage = stageOf(app);
   const processes = planProcesses(app, deployment, newId);
   const route = planRoute(app, new Set(processes.leaving.map(({ instance }) => instance.id)));
   const steps: Step[] = [
@@ -80,7 +92,11 @@ export function planRollout(app: AppSnapshot, newId: () => string): Step[] {
     ...planResizes(app, deployment, processes.leaving),
     ...(deployment ? tell(deployment, tellStory(app, deployment)) : []),
   ];
-  if (deployment && hasSucceeded(app, route === null) && processes.settled) {
+  if (deployment) {
+    const moved = planStage(app, deployment, stage, processes.settled && route === null);
+    steps.push(...tell(deployment, moved.lines), ...moved.steps);
+  }
+  if (deployment && stage === null && hasSucceeded(app, route === null) && processes.settled) {
     const why = successLine(app, deployment);
     steps.push(...tell(deployment, [why]), { do: 'succeed', deployment: deployment.id, why });
   }
@@ -99,30 +115,35 @@ function planProcesses(
     .filter(({ desired, drainRevision }) => desired === 'draining' && drainRevision === null)
     .map((instance) => ({ instance, why: 'somebody deleted it' }));
   const creates: Step[] = [];
-  const wanted = wantedProcesses(app);
+  const stage = stageOf(app);
   // While it is open whether the app goes back, what the new release dropped still runs.
-  const keepDropped = deployment !== null && !allReady(app, wanted);
-  for (const { name, count, definition } of wanted) {
+  const keepDropped = deployment !== null && stage === null && !allReady(app, wantedProcesses(app));
+  for (const process of processesOf(app, stage)) {
+    const { name, count, definition } = process;
     if (definition === null && keepDropped) continue;
     const plan = planProcess({
-      wanted: count,
+      targets: targetsOf(app, stage, process),
       running: app.instances.filter((each) => each.process === name && each.desired === 'running'),
-      stays: (instance) =>
-        (isCurrent(app, instance) && !instance.nodeDraining) || isResizable(app, instance),
+      roleOf: (instance) => roleOf(app, stage, instance),
+      serves: (instance) => serves(app, stage, instance),
       vanished: app.vanished[name] ?? 0,
     });
     leaving.push(...plan.leave);
-    const why = `${count} ${name} wanted`;
-    for (let index = 0; index < plan.create; index++) {
-      const instance = newId();
-      creates.push({
-        do: 'create',
-        instance,
-        process: name,
-        deployment: deployment?.id ?? null,
-        why,
-      });
-    }
+    const make = (what: { release: string | undefined; epoch: number }, number: number) => {
+      for (let index = 0; index < number; index++) {
+        creates.push({
+          do: 'create',
+          instance: newId(),
+          process: name,
+          release: what.release ?? '',
+          epoch: what.epoch,
+          deployment: deployment?.id ?? null,
+          why: `${count} ${name} wanted`,
+        });
+      }
+    };
+    make({ release: app.from?.id, epoch: stableEpoch(app) }, plan.create.stable);
+    make({ release: app.release?.id, epoch: app.epoch }, plan.create.new);
   }
   return { leaving, creates, settled: leaving.length === 0 && creates.length === 0 };
 }

@@ -1,5 +1,6 @@
 import type { RouteBackend } from '@bulkhead/protocol';
 import type { AppSnapshot, InstanceSnapshot } from './app-snapshot.ts';
+import { roleOf, serves, stageOf, weightsOf } from './stage.ts';
 import {
   isCurrent,
   isDown,
@@ -51,9 +52,37 @@ function backendsOf(app: AppSnapshot, leaving: ReadonlySet<string>): RouteBacken
   );
   // A lost node may still serve, only unable to say so: its instances are the last resort.
   const alive = serving.filter((each) => !each.nodeLost);
-  return distinct(
-    (alive.length > 0 ? alive : serving).sort((a, b) => (b.readyAt ?? 0) - (a.readyAt ?? 0)),
-  ).sort((a, b) => (a.instance < b.instance ? -1 : 1));
+  const chosen = distinct(
+    chooseSides(app, alive.length > 0 ? alive : serving).sort(
+      (a, b) => (b.readyAt ?? 0) - (a.readyAt ?? 0),
+    ),
+  );
+  return weigh(app, chosen).sort((a, b) => (a.instance < b.instance ? -1 : 1));
+}
+
+/** After a switch what is kept of the old serves only when nothing of the new does. */
+function chooseSides(app: AppSnapshot, ready: InstanceSnapshot[]): InstanceSnapshot[] {
+  const stage = stageOf(app);
+  const chosen = ready.filter((each) => serves(app, stage, each));
+  return chosen.length === 0 && stage?.serves === 'new' ? ready : chosen;
+}
+
+/** In a stage that serves both sides each gets its part of the requests, however many it has. */
+function weigh(app: AppSnapshot, backends: readonly RouteBackend[]): RouteBackend[] {
+  const stage = stageOf(app);
+  const wanted = wantedProcesses(app).find(({ name }) => name === routedProcess)?.count ?? 0;
+  const isNew = ({ instance }: RouteBackend) => {
+    const one = app.instances.find(({ id }) => id === instance);
+    return one !== undefined && roleOf(app, stage, one) === 'new';
+  };
+  const ready = backends.filter(isNew).length;
+  const old = backends.length - ready;
+  if (stage?.serves !== 'both' || ready === 0 || old === 0) return [...backends];
+  const weights = weightsOf(stage, wanted, { new: ready, old });
+  return backends.flatMap((backend) => {
+    const weight = isNew(backend) ? weights.new : weights.old;
+    return weight === 0 ? [] : { ...backend, weight };
+  });
 }
 
 /** Of two that claim one address the later is right: the other's end has not been reported yet. */
@@ -96,7 +125,8 @@ function same(a: readonly RouteBackend[], b: readonly RouteBackend[]): boolean {
         other !== undefined &&
         one.instance === other.instance &&
         one.host === other.host &&
-        one.port === other.port
+        one.port === other.port &&
+        one.weight === other.weight
       );
     })
   );

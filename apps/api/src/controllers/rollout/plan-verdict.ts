@@ -2,6 +2,7 @@ import type { DeploymentFailure, DeploymentFailureCode } from '@bulkhead/protoco
 import { allEdgesApplied } from './app-snapshot.ts';
 import type { AppSnapshot, DeploymentSnapshot, InstanceSnapshot } from './app-snapshot.ts';
 import { isReady } from './plan-process.ts';
+import { stageOf } from './stage.ts';
 import { isCurrent, isDown, wantedProcesses } from './wanted.ts';
 
 /** A new instance that ended this often is called crashed; agents count a restart with each end. */
@@ -25,7 +26,8 @@ export function findFailure(
       if (failure) return failure;
     }
   }
-  if (app.now < deployment.deadlineAt) return null;
+  // Whoever waits for people is not late.
+  if (deployment.reachedAt !== null || app.now < deployment.deadlineAt) return null;
   return deadlineExceeded(app, deployment);
 }
 
@@ -63,8 +65,11 @@ function isOnTrial(
 }
 
 function failureOf(app: AppSnapshot, instance: InstanceSnapshot): DeploymentFailure | null {
-  // Whatever happened to it before, it serves now; or nobody expects it to.
-  if (isReady(instance) || instance.paused) return null;
+  if (instance.paused) return null;
+  const relapse = relapsed(app, instance);
+  if (relapse) return relapse;
+  // Whatever happened to it before, it serves now.
+  if (isReady(instance)) return null;
   const down = isDown(instance);
   if (instance.state === 'pending') return noRoom(app, instance);
   const exit = instance.lastExit;
@@ -105,6 +110,25 @@ function failureOf(app: AppSnapshot, instance: InstanceSnapshot): DeploymentFail
         return failed('CRASHED', instance, message);
       }
       return outOfGrace(app, instance);
+  }
+}
+
+/** Between gates a new one is watched: that it served and ended by itself once is enough. */
+function relapsed(app: AppSnapshot, instance: InstanceSnapshot): DeploymentFailure | null {
+  const { lastExit: exit, readyAt } = instance;
+  if (!stageOf(app) || !exit || readyAt === null || Date.parse(exit.at) < readyAt) return null;
+  switch (exit.reason) {
+    case 'oom':
+      return failed('OUT_OF_MEMORY', instance, exit.message);
+    case 'disk-full':
+      return failed('DISK_FULL', instance, exit.message);
+    case 'health':
+      return failed('HEALTH_CHECK_FAILED', instance, exit.message);
+    case 'exited':
+    case 'signal':
+      return failed('CRASHED', instance, exit.message);
+    default:
+      return null;
   }
 }
 
@@ -165,7 +189,7 @@ function describeHealth(app: AppSnapshot, instance: InstanceSnapshot): string {
 
 /** Says what the deployment was still waiting for. */
 function deadlineExceeded(app: AppSnapshot, deployment: DeploymentSnapshot): DeploymentFailure {
-  const seconds = Math.round((deployment.deadlineAt - deployment.createdAt) / 1000);
+  const seconds = Math.round((deployment.deadlineAt - deployment.progressAt) / 1000);
   const late =
     app.instances.find(
       (each) => each.desired === 'running' && isCurrent(app, each) && !isReady(each),
@@ -180,7 +204,7 @@ function deadlineExceeded(app: AppSnapshot, deployment: DeploymentSnapshot): Dep
     : '';
   return {
     code: 'DEADLINE_EXCEEDED',
-    message: `not done after ${seconds} s${waited}`,
+    message: `no progress for ${seconds} s${waited}`,
     process: late?.process ?? null,
     instance: late?.id ?? null,
     exitCode: late?.lastExit?.exitCode ?? null,
@@ -189,7 +213,7 @@ function deadlineExceeded(app: AppSnapshot, deployment: DeploymentSnapshot): Dep
 }
 
 /** So that whoever waited for the deployment finds the app behind its URL. */
-function edgesServeIt(app: AppSnapshot): boolean {
+export function edgesServeIt(app: AppSnapshot): boolean {
   const route = app.routes.find(({ host }) => host === app.host);
   if (!route || allEdgesApplied(app.edges, route.revision)) return true;
   return app.now - route.revision >= edgesMs;

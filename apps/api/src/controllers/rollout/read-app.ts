@@ -27,6 +27,12 @@ export async function readApp(tx: PlatformTx, appId: string): Promise<StoredApp 
         SELECT json_build_object('id', r."id", 'family', coalesce(r."familyId", r."id"),
           'version', r."version", 'imageReference', r."imageReference", 'processes', r."processes")
         FROM "Release" r WHERE r."id" = a."currentReleaseId"),
+      'from', (
+        SELECT json_build_object('id', r."id", 'family', coalesce(r."familyId", r."id"),
+          'version', r."version", 'imageReference', r."imageReference", 'processes', r."processes")
+        FROM "Release" r WHERE r."id" = (
+          SELECT d."fromReleaseId" FROM "Deployment" d WHERE d."appId" = a."id"
+          ORDER BY d."createdAt" DESC, d."id" DESC LIMIT 1)),
       'formation', (
         SELECT coalesce(json_object_agg(f."process", f."count"), '{}')
         FROM "Formation" f WHERE f."appId" = a."id"),
@@ -62,6 +68,9 @@ export async function readApp(tx: PlatformTx, appId: string): Promise<StoredApp 
         SELECT json_build_object('id', d."id", 'kind', d."kind", 'status', d."status",
           'fromReleaseId', d."fromReleaseId", 'toReleaseId', d."toReleaseId",
           'createdAt', floor(extract(epoch FROM d."createdAt") * 1000),
+          'strategy', d."strategy", 'step', d."step", 'progress', d."progress",
+          'reachedAt', floor(extract(epoch FROM d."reachedAt") * 1000),
+          'progressAt', floor(extract(epoch FROM d."progressAt") * 1000),
           'deadlineAt', floor(extract(epoch FROM d."deadlineAt") * 1000),
           'said', CASE WHEN d."status" = 'running' THEN (
             SELECT coalesce(json_agg(e."message" ORDER BY e."id"), '[]')

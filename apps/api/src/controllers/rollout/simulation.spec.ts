@@ -1,3 +1,4 @@
+import { rolling, stagesOf, unavailableOf, type RolloutStrategy } from '@bulkhead/protocol';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import {
@@ -5,13 +6,15 @@ import {
   emptyWorld,
   live,
   processOf,
+  promoteTo,
   releaseOf,
   startDeployment,
 } from '../testing/rollout-world.ts';
 import type { World } from '../testing/rollout-world.ts';
 import type { AppSnapshot } from './app-snapshot.ts';
-import { isReady, isSettled, surgeOf } from './plan-process.ts';
+import { isReady, isSettled } from './plan-process.ts';
 import { planRollout } from './plan-rollout.ts';
+import { processesOf, roleOf, serves, stageOf, targetsOf } from './stage.ts';
 import type { Step } from './plan-rollout.ts';
 import { isCurrent, isParked, wantedProcesses } from './wanted.ts';
 
@@ -23,6 +26,27 @@ function newIds(): () => string {
   return () => `i${String(next++).padStart(5, '0')}`;
 }
 
+const amount = fc.constantFrom('0', '1', '25%', '50%', '100%');
+const pace = { maxSurge: amount, maxUnavailable: amount, progressSeconds: fc.constant(300) };
+const pauseSeconds = fc.constantFrom(null, 0, 20);
+const strategy: fc.Arbitrary<RolloutStrategy> = fc.oneof(
+  fc.record({ kind: fc.constant('rolling' as const), ...pace }),
+  fc.record({
+    kind: fc.constant('canary' as const),
+    ...pace,
+    steps: fc.array(
+      fc.record({ share: fc.constantFrom('10%', '50%', '1', '3', '100%'), pauseSeconds }),
+      { minLength: 1, maxLength: 3 },
+    ),
+  }),
+  fc.record({
+    kind: fc.constant('blue-green' as const),
+    ...pace,
+    manual: fc.boolean(),
+    keepOldSeconds: fc.constantFrom(0, 20),
+  }),
+);
+
 /** Commands of people, in any order and at any moment. */
 const wait = fc.record({
   do: fc.constant('wait' as const),
@@ -31,15 +55,18 @@ const wait = fc.record({
 const command = fc.oneof(
   fc.record({
     do: fc.constant('deploy' as const),
-    broken: fc.boolean(),
+    broken: fc.nat(3).map((roll) => roll === 0),
     worker: fc.integer({ min: 0, max: 1 }),
+    strategy,
   }),
   fc.record({
     do: fc.constant('scale' as const),
     web: fc.integer({ min: 0, max: 9 }),
     worker: fc.integer({ min: 0, max: 3 }),
   }),
-  fc.record({ do: fc.constant('restart' as const) }),
+  fc.record({ do: fc.constant('restart' as const), strategy }),
+  { arbitrary: fc.record({ do: fc.constant('promote' as const) }), weight: 3 },
+  fc.record({ do: fc.constant('abort' as const) }),
   fc.record({ do: fc.constant('stop' as const) }),
   fc.record({ do: fc.constant('start' as const) }),
   fc.record({ do: fc.constant('lose' as const), node: fc.constantFrom('n0', 'n1') }),
@@ -57,7 +84,6 @@ class Story {
   readonly world: World = emptyWorld();
   readonly history = new Map<string, NonNullable<AppSnapshot['release']>>();
   readonly broken = new Set<string>();
-  private good: string | null = null;
   private version = 0;
   private readonly ids = newIds();
 
@@ -72,16 +98,24 @@ class Story {
     worker?: number;
     node?: string;
     which?: number;
+    strategy?: RolloutStrategy;
   }) {
     const { world } = this;
-    if (world.deployment?.status === 'succeeded') this.good = world.deployment.toReleaseId;
+    const trusted = this.trusted();
+    const gated = stageOf(world) !== null;
+    const begin = (kind: Parameters<typeof startDeployment>[1], from = trusted) => {
+      world.from = from === null ? null : (this.history.get(from) ?? null);
+      // It needs something to go back to that serves.
+      const gates = world.state === 'active' && from !== null;
+      startDeployment(world, kind, from, gates ? each.strategy : rolling);
+    };
     if (each.do === 'deploy') {
       world.release = releaseOf(++this.version, each.worker === 0 ? [web] : [web, worker]);
       this.history.set(world.release.id, world.release);
       if (each.broken) this.broken.add(world.release.id);
-      world.state = 'active';
       world.formation = { web: 2, worker: 1, ...world.formation };
-      startDeployment(world, 'deploy', this.good);
+      begin('deploy');
+      world.state = 'active';
     } else if (each.do === 'drain' || each.do === 'uncordon') {
       if (each.do === 'drain') world.draining.add(each.node ?? '');
       else world.draining.delete(each.node ?? '');
@@ -96,6 +130,15 @@ class Story {
       for (const instance of world.instances) instance.paused = false;
     } else if (world.release === null) {
       return;
+    } else if (each.do === 'promote') {
+      if (gated && world.deployment?.reachedAt != null)
+        promoteTo(world, world.deployment, world.deployment.step + 1);
+    } else if (each.do === 'abort') {
+      if (world.deployment?.status !== 'running' || !world.from) return;
+      const none = { process: null, instance: null, exitCode: null, lastLines: [] };
+      const failure = { code: 'ABORTED' as const, message: 'aborted', ...none };
+      const { id: deployment } = world.deployment;
+      carryOut(world, [{ do: 'fail', deployment, failure, why: 'aborted' }], this.history);
     } else if (each.do === 'lose') {
       for (const instance of world.instances)
         if (instance.nodeId === each.node) instance.nodeLost = true;
@@ -104,14 +147,44 @@ class Story {
       world.release = { ...releaseOf(++this.version, processes), family };
       this.history.set(world.release.id, world.release);
       if (this.broken.has(id)) this.broken.add(world.release.id);
-      startDeployment(world, 'resize', this.good);
+      this.join(begin, 'resize', gated);
     } else {
       if (each.do === 'scale') world.formation = { web: each.web ?? 1, worker: each.worker ?? 1 };
       if (each.do === 'restart') world.epoch += 1;
-      if (each.do === 'stop') world.state = 'stopped';
+      if (each.do === 'stop') {
+        if (gated) world.release = world.from;
+        world.state = 'stopped';
+      }
       if (each.do === 'start') world.state = 'active';
-      startDeployment(world, each.do as 'scale', this.good ?? world.release.id);
+      if (each.do === 'stop') begin('stop');
+      else this.join(begin, each.do as 'scale', gated);
     }
+  }
+
+  /** As the store does it: what joins a deployment before a gate stands at the same one. */
+  private join(
+    begin: (kind: 'scale' | 'restart' | 'resize', from?: string | null) => void,
+    kind: 'scale' | 'restart' | 'resize',
+    gated: boolean,
+  ) {
+    const before = this.world.deployment;
+    begin(kind, gated ? before?.fromReleaseId : undefined);
+    if (!gated || !before || !this.world.deployment) return;
+    const { strategy, step } = before;
+    this.world.deployment = { ...this.world.deployment, strategy, step };
+  }
+
+  /** What a new deployment goes back to. */
+  private trusted(): string | null {
+    const { deployment: last, release } = this.world;
+    if (last?.status !== 'running') {
+      const failed = last?.status === 'failed' && last.fromReleaseId === null;
+      return last && !failed ? release!.id : null;
+    }
+    const stages = stagesOf(last.strategy);
+    const stage = stages[last.step];
+    const promoted = stages.length > 0 && (!stage || stage.serves === 'new');
+    return promoted ? last.toReleaseId : last.fromReleaseId;
   }
 
   /** One look of the controller, checked. */
@@ -124,19 +197,47 @@ class Story {
     return steps;
   }
 
+  /** Before a switch nothing new is served, after it nothing old while there is something new. */
+  private checkRoute(before: World) {
+    const stage = stageOf(before);
+    const [route] = this.world.routes;
+    if (!stage || !route || route === before.routes[0]) return;
+    const roles = route.backends.map(({ instance }) => {
+      const one = this.world.instances.find(({ id }) => id === instance);
+      return one ? roleOf(before, stage, one) : 'rest';
+    });
+    if (stage.serves === 'old') expect(roles).not.toContain('new');
+    if (stage.serves === 'new' && roles.includes('new'))
+      expect(new Set(roles)).toEqual(new Set(['new']));
+    for (const { weight } of route.backends) expect(weight ?? 1).toBeGreaterThanOrEqual(1);
+  }
+
   private check(before: World) {
-    for (const { name, count } of wantedProcesses(before)) {
+    const stage = stageOf(before);
+    for (const process of processesOf(before, stage)) {
+      const { name, count } = process;
+      const targets = targetsOf(before, stage, process);
       const running = (world: World) =>
         world.instances.filter(
           (each) => each.process === name && each.desired === 'running' && !each.nodeLost,
         );
-      const most = Math.max(running(before).length, count + surgeOf(count));
-      expect(running(this.world).length).toBeLessThanOrEqual(most);
-      const ready = (world: World) => running(world).filter(isReady).length;
+      const moving = running(before).filter((each) => each.nodeDraining).length;
+      const most = targets.most + Math.min(targets.moving, moving);
+      expect(running(this.world).length).toBeLessThanOrEqual(
+        Math.max(running(before).length, most),
+      );
+      const ready = (world: World) =>
+        running(world).filter((each) => isReady(each) && serves(before, stage, each)).length;
       // What is held still at its owner's wish is there, and need not serve.
-      const held = running(before).filter((each) => each.paused && isCurrent(before, each)).length;
-      expect(ready(this.world)).toBeGreaterThanOrEqual(Math.min(count - held, ready(before)));
+      const held = running(before).filter(
+        (each) => each.paused && roleOf(before, stage, each) !== 'rest',
+      ).length;
+      const pace = before.deployment?.status === 'running' ? before.deployment.strategy : rolling;
+      // A side whose part of a stage is smaller than what is wanted owes that part.
+      const owed = Math.min(count - unavailableOf(pace, count), targets.least);
+      expect(ready(this.world)).toBeGreaterThanOrEqual(Math.min(owed - held, ready(before)));
     }
+    this.checkRoute(before);
     // What is out of reach of requests only: nobody in the route is ever ordered gone.
     const routed = new Set(this.world.routes.flatMap((r) => r.backends.map((b) => b.instance)));
     for (const each of this.world.instances) {
@@ -154,7 +255,8 @@ test('whatever people and agents do: never over the surge, never fewer ready tha
       fc.integer({ min: 0, max: 2 }),
       // Evenly spread: mostly nothing special happens, or hardly anything would ever become ready.
       fc.noBias(fc.array(fc.integer({ min: 0, max: 999 }), { minLength: 50, maxLength: 200 })),
-      (commands, edges, rolls) => {
+      strategy,
+      (commands, edges, rolls, last) => {
         let next = 0;
         const roll = () => (rolls[next++ % rolls.length] ?? 0) / 1000;
         const story = new Story(edges);
@@ -168,14 +270,40 @@ test('whatever people and agents do: never over the surge, never fewer ready tha
           if (each.do === 'wait') rounds(each.rounds, roll);
           else story.command(each);
         }
+        const { world } = story;
         // From here on agents and edges move steadily; only whole rounds bring in time.
         const steady = [0.3, 0.1, 0.45];
         let turn = 0;
-        for (let round = 0; round < 400; round++) {
-          rounds(1, () => steady[turn++ % steady.length] ?? 0.3);
-          story.world.now += 1_000;
+        const settle = () => {
+          // A minute in which there is nothing to do is longer than anything that time alone brings.
+          for (let round = 0, quiet = 0; round < 400 && quiet < 60; round++) {
+            quiet = story.step().length === 0 ? quiet + 1 : 0;
+            live(world, () => steady[turn++ % steady.length] ?? 0.3, story.broken);
+            world.now += 1_000;
+          }
+        };
+        settle();
+        story.command({ do: 'deploy', broken: false, worker: 1, strategy: last });
+        settle();
+        for (let stage = stageOf(world); stage !== null; stage = stageOf(world)) {
+          // It waits for people, with exactly what it is to have.
+          expect(stage.gate.kind).toBe('promotion');
+          expect(world.deployment?.reachedAt).not.toBeNull();
+          expect(planRollout(world, () => 'never')).toEqual([]);
+          for (const process of processesOf(world, stage)) {
+            const { new: fresh, stable } = targetsOf(world, stage, process);
+            const left = world.instances.filter((each) => each.process === process.name);
+            const roles = left.map((each) => roleOf(world, stage, each)).sort();
+            // What never ran well before gives nothing to count on.
+            if (story.broken.has(world.from?.id ?? '')) continue;
+            expect(roles).toEqual([
+              ...Array<string>(fresh).fill('new'),
+              ...Array<string>(stable).fill('stable'),
+            ]);
+          }
+          story.command({ do: 'promote' });
+          settle();
         }
-        const { world } = story;
         expect(world.deployment?.status ?? 'none').not.toBe('running');
         expect(planRollout(world, () => 'never').map((step) => step.do)).toEqual([]);
         const runs = world.release !== null && !story.broken.has(world.release.id);

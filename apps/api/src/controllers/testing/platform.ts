@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { ImageConfig } from '@bulkhead/protocol';
-import type { Caller, InstanceRow, TenantTx } from '@bulkhead/tenancy';
+import type { Caller, InstanceRow, StrategyRequest, TenantTx } from '@bulkhead/tenancy';
 import { createUser } from '@nats-io/nkeys';
 import { createTestDatabase } from '@bulkhead/tenancy/testing';
 import type { TestDatabase } from '@bulkhead/tenancy/testing';
@@ -154,6 +154,7 @@ export class Platform {
     app: string,
     image = 'hello:1',
     processes?: Parameters<TenantTx['deployments']['deploy']>[0]['processes'],
+    strategy?: StrategyRequest,
   ) {
     await this.run('app.create', (tx) => tx.apps.create({ name: app })).catch(() => undefined);
     const [name] = image.split(':');
@@ -168,6 +169,7 @@ export class Platform {
           config,
         },
         ...(processes === undefined ? {} : { processes }),
+        ...(strategy === undefined ? {} : { strategy }),
       }),
     );
   }

@@ -1,4 +1,5 @@
 /** One app at one moment, for the planner's specs. */
+import { rolling } from '@bulkhead/protocol';
 import type { AppSnapshot, InstanceSnapshot } from '../rollout/app-snapshot.ts';
 import { planRollout, type Step } from '../rollout/plan-rollout.ts';
 import { emptyWorld, processOf, releaseOf } from './rollout-world.ts';
@@ -61,6 +62,12 @@ export const deploymentOf = (
   fromReleaseId: null,
   toReleaseId: 'r1',
   createdAt: 0,
+  strategy: rolling,
+  step: 0,
+  reachedAt: null,
+  // More than there ever is: plans without a word of it are easier to read.
+  progress: Infinity,
+  progressAt: 0,
   deadlineAt: 2_000_000,
   said: [],
   ...over,

@@ -2,8 +2,8 @@
  * A world in memory for the planner's property tests: it carries out steps as `applyRollout` does,
  * and plays agents and edges that move at random but move on.
  */
-import { assertNever, defaultResources } from '@bulkhead/protocol';
-import type { ProcessDefinition } from '@bulkhead/protocol';
+import { assertNever, defaultResources, rolling } from '@bulkhead/protocol';
+import type { ProcessDefinition, RolloutStrategy } from '@bulkhead/protocol';
 import type { AppSnapshot, InstanceSnapshot } from '../rollout/app-snapshot.ts';
 import type { Step } from '../rollout/plan-rollout.ts';
 
@@ -35,6 +35,7 @@ export function emptyWorld(): World {
     tenantSlug: 'demo',
     host: 'hello.demo.localhost',
     release: null,
+    from: null,
     formation: {},
     instances: [],
     draining: new Set(),
@@ -58,6 +59,7 @@ export function startDeployment(
   world: World,
   kind: 'deploy' | 'scale' | 'restart' | 'stop' | 'start' | 'resize',
   fromReleaseId: string | null,
+  strategy: RolloutStrategy = rolling,
 ): void {
   world.deployment = {
     id: `d${world.now}`,
@@ -66,6 +68,11 @@ export function startDeployment(
     fromReleaseId,
     toReleaseId: world.release?.id ?? null,
     createdAt: world.now,
+    strategy,
+    step: 0,
+    reachedAt: null,
+    progress: -Infinity,
+    progressAt: world.now,
     deadlineAt: world.now + 300_000,
     said: [],
   };
@@ -129,12 +136,33 @@ function carryOutOne(world: World, step: Step, history: History): void {
       if (deployment)
         world.deployment = { ...deployment, said: [...deployment.said, step.message] };
       return;
+    case 'reach':
+      if (deployment) world.deployment = { ...deployment, reachedAt: world.now };
+      return;
+    case 'advance':
+      if (deployment) promoteTo(world, deployment, step.step);
+      return;
+    case 'progress':
+      if (deployment)
+        world.deployment = {
+          ...deployment,
+          progress: step.progress,
+          ...renewed(world, deployment),
+        };
+      return;
     case 'succeed':
       if (deployment) world.deployment = { ...deployment, status: 'succeeded' };
       return;
     case 'fail':
       if (!deployment) return;
       world.deployment = { ...deployment, status: 'failed' };
+      // What a restart has not reached counts as restarted.
+      if (deployment.fromReleaseId === deployment.toReleaseId) {
+        for (const each of world.instances) {
+          if (each.desired === 'running' && each.releaseId === world.release?.id)
+            each.epoch = world.epoch;
+        }
+      }
       world.release = history.get(deployment.fromReleaseId ?? '') ?? world.release;
       return;
     default:
@@ -142,21 +170,35 @@ function carryOutOne(world: World, step: Step, history: History): void {
   }
 }
 
+type DeploymentOf = NonNullable<AppSnapshot['deployment']>;
+
+const renewed = (world: World, { deadlineAt, progressAt }: DeploymentOf) => ({
+  progressAt: world.now,
+  deadlineAt: world.now + deadlineAt - progressAt,
+});
+
+/** As the store does it, for the planner's own steps and for people. */
+export function promoteTo(world: World, deployment: DeploymentOf, step: number): void {
+  const moved = { step, reachedAt: null, progress: -Infinity, ...renewed(world, deployment) };
+  world.deployment = { ...deployment, ...moved };
+}
+
 function newInstance(
   world: World,
   step: Extract<Step, { do: 'create' }>,
 ): Mutable<InstanceSnapshot> {
+  const release = [world.release, world.from].find((each) => each?.id === step.release);
   return {
     id: step.instance,
     process: step.process,
-    releaseId: world.release?.id ?? 'none',
-    family: world.release?.family ?? 'none',
-    version: world.release?.version ?? 0,
+    releaseId: step.release,
+    family: release?.family ?? 'none',
+    version: release?.version ?? 0,
     settled: true,
     resized: false,
     outgrown: false,
     deploymentId: step.deployment,
-    epoch: world.epoch,
+    epoch: step.epoch,
     nodeId: null,
     nodeLost: false,
     nodeDraining: false,
@@ -192,6 +234,12 @@ export function live(world: World, roll: () => number, broken: ReadonlySet<strin
   world.now += Math.floor(roll() * 400);
 }
 
+function crash(world: World): Pick<InstanceSnapshot, 'lastExit'> {
+  const exit = { reason: 'exited' as const, exitCode: 1, signal: null, message: 'exited with 1' };
+  const at = new Date(world.now).toISOString();
+  return { lastExit: { ...exit, lastLines: ['boom'], at } };
+}
+
 function advance(
   world: World,
   instance: Mutable<InstanceSnapshot>,
@@ -212,11 +260,10 @@ function advance(
     const open = ['n0', 'n1', 'n2'].filter((node) => !world.draining.has(node));
     become('assigned', { nodeId: open[Math.floor(roll() * open.length)] ?? null });
   } else if (broken) {
-    const exit = { reason: 'exited' as const, exitCode: 1, signal: null, message: 'exited with 1' };
-    const lastExit = { ...exit, lastLines: ['boom'], at: '2026-01-01T00:00:00Z' };
-    become('backoff', { restarts: instance.restarts + 1, lastExit });
+    become('backoff', { ...crash(world), restarts: instance.restarts + 1 });
   } else if (instance.state === 'ready') {
     if (roll() < 0.05) become('unready');
+    else if (roll() < 0.01) become('backoff', { ...crash(world), restarts: instance.restarts + 1 });
     if (roll() < 0.02) world.instances = world.instances.filter((each) => each !== instance);
   } else {
     become('ready', {
