@@ -42,6 +42,7 @@ async function releases(app: string) {
     prisma.instance.findMany({
       where: { app: { name: app }, goneAt: null, desired: 'running' },
       include: { release: true },
+      orderBy: { release: { version: 'asc' } },
     }),
   );
   const counts: Record<string, number> = {};
@@ -145,10 +146,21 @@ describe('canary', () => {
         where: { app: { name: 'crash' }, release: { version: 2 }, goneAt: null },
       }),
     );
-    await platform.agents.find((each) => each.id === fresh.nodeId)?.crash(fresh.id);
+    const exit = { reason: 'exited' as const, exitCode: 3, signal: null, message: 'exited with 3' };
+    await platform.agents
+      .find((each) => each.id === fresh.nodeId)
+      ?.report(fresh.id, 'backoff', {
+        restarts: 1,
+        exit: { ...exit, lastLines: ['last words'], at: new Date().toISOString() },
+      });
     expect(await platform.ended(id)).toMatchObject({
       status: 'failed',
-      failure: { code: 'CRASHED', instance: fresh.id, message: 'exited with 3' },
+      failure: {
+        code: 'CRASHED',
+        instance: fresh.id,
+        message: 'exited with 3',
+        lastLines: ['last words'],
+      },
     });
     await become('crash', { v1: 4 });
   });

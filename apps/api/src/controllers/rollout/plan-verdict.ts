@@ -60,7 +60,10 @@ function isOnTrial(
     instance.desired === 'running' &&
     !instance.nodeLost &&
     isCurrent(app, instance) &&
-    (instance.deploymentId === deployment.id || instance.readyAt === null)
+    (instance.deploymentId === deployment.id ||
+      instance.readyAt === null ||
+      // Made by the one that this one joined before its gate.
+      stageOf(app) !== null)
   );
 }
 
@@ -115,8 +118,12 @@ function failureOf(app: AppSnapshot, instance: InstanceSnapshot): DeploymentFail
 
 /** Between gates a new one is watched: that it served and ended by itself once is enough. */
 function relapsed(app: AppSnapshot, instance: InstanceSnapshot): DeploymentFailure | null {
-  const { lastExit: exit, readyAt } = instance;
-  if (!stageOf(app) || !exit || readyAt === null || Date.parse(exit.at) < readyAt) return null;
+  const { lastExit: exit, readyAt, restarts } = instance;
+  if (!stageOf(app) || readyAt === null) return null;
+  // Who is ready again says no more why it ended, and its word from before may not have come.
+  if (restarts >= crashLimit)
+    return failed('CRASHED', instance, exit?.message ?? `it ended ${restarts} times`);
+  if (!exit || Date.parse(exit.at) < readyAt) return null;
   switch (exit.reason) {
     case 'oom':
       return failed('OUT_OF_MEMORY', instance, exit.message);
