@@ -21,7 +21,7 @@ export const exitCodes = {
 export type ExitName = Exclude<keyof typeof exitCodes, 'OK'>;
 
 export const exitCodeHelp = `Exit codes:
-  0    done
+  0    done; or begun, and waiting for "bulkhead promote"
   1    the operation failed (a deployment that did not become ready, for example)
   2    the command line was wrong
   3    not signed in, or the session has ended

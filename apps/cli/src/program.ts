@@ -8,6 +8,7 @@ import { deployCommand } from './commands/deploy.ts';
 import { deploymentCommands } from './commands/deployments.ts';
 import { execCommand } from './commands/exec.ts';
 import { inspectCommands } from './commands/inspect.ts';
+import { gateCommands } from './commands/gates.ts';
 import { actWith, examples } from './commands/kit.ts';
 import { logsCommand } from './commands/logs.ts';
 import { memberCommands } from './commands/members.ts';
@@ -69,7 +70,7 @@ export function createProgram(io: Io): Command {
   deployCommand(program, act);
   configCommands(program, act);
   releaseCommands(program, act);
-  deploymentCommands(program, act);
+  gateCommands(program, deploymentCommands(program, act), act);
 
   program.commandsGroup('Running:');
   runCommands(program, act);

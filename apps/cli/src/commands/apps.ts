@@ -9,7 +9,8 @@ import type { Column } from '../output/table.ts';
 import { relative } from '../output/time.ts';
 import { pause } from '../progress/follow.ts';
 import type { Session } from '../session.ts';
-import { move, paintStatus } from './deployments.ts';
+import { move, paintStatus, statusOf } from './deployments.ts';
+import { describeStrategy } from './strategy.ts';
 import {
   appOptions,
   examples,
@@ -121,10 +122,11 @@ export function appFields(session: Session, app: AppInfo): void {
           [
             'Deployment',
             `${deployment.kind.toLowerCase()} ${move(deployment)} ` +
-              `${paintStatus(session, deployment.status, deployment.status.toLowerCase())}, ` +
+              `${paintStatus(session, deployment.status, statusOf(deployment))}, ` +
               `${relative(deployment.createdAt, now)}${deployment.createdBy === null ? '' : ` by ${deployment.createdBy}`}`,
           ] as const,
         ]),
+    ...(app.strategy === null ? [] : [['Strategy', describeStrategy(app.strategy)] as const]),
     ...(deployment?.failure ? [['Why not', deployment.failure.message] as const] : []),
   ]);
 }

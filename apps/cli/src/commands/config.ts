@@ -6,14 +6,8 @@ import { config, setConfig } from '../graphql/operations.ts';
 import { readStdin } from '../output/prompt.ts';
 import type { Session } from '../session.ts';
 import { followOrDetach } from './deployments.ts';
-import {
-  appOptions,
-  examples,
-  groupDefault,
-  waitOptions,
-  type Act,
-  type WaitOptions,
-} from './kit.ts';
+import { appOptions, examples, groupDefault, type Act, type WaitOptions } from './kit.ts';
+import { rolloutOptions, strategyInput, type StrategyFlags } from './strategy.ts';
 
 interface ConfigChange {
   readonly name: string;
@@ -61,13 +55,13 @@ async function readPairs(
 async function change(
   session: Session,
   vars: readonly ConfigChange[],
-  options: WaitOptions,
+  options: WaitOptions & StrategyFlags,
 ): Promise<void> {
   const at = session.app();
   const { out } = session;
   const { setConfig: saved } = await session
     .client()
-    .request(setConfig, { input: { ...at, vars: [...vars] } });
+    .request(setConfig, { input: { ...at, vars: [...vars], strategy: strategyInput(options) } });
   if (saved.deployment === null) {
     out.data(saved);
     out.line(
@@ -140,7 +134,7 @@ export function configCommands(program: Command, act: Act): void {
     ['config get GREETING --app hello'],
   );
   examples(
-    waitOptions(
+    rolloutOptions(
       appOptions(
         group
           .command('set')
@@ -152,9 +146,15 @@ export function configCommands(program: Command, act: Act): void {
           .option('--env-file <path>', 'read variables from a file of NAME=value lines'),
       ),
     ).action(
-      act(async (session, options: WaitOptions & { envFile?: string }, pairs: string[]) => {
-        await change(session, await readPairs(session, pairs, options.envFile), options);
-      }),
+      act(
+        async (
+          session,
+          options: WaitOptions & StrategyFlags & { envFile?: string },
+          pairs: string[],
+        ) => {
+          await change(session, await readPairs(session, pairs, options.envFile), options);
+        },
+      ),
     ),
     [
       'config set GREETING="hello there" LOG_LEVEL=debug --app hello',
@@ -163,7 +163,7 @@ export function configCommands(program: Command, act: Act): void {
     ],
   );
   examples(
-    waitOptions(
+    rolloutOptions(
       appOptions(
         group
           .command('unset')
@@ -171,7 +171,7 @@ export function configCommands(program: Command, act: Act): void {
           .argument('<name...>'),
       ),
     ).action(
-      act(async (session, options: WaitOptions, removed: string[]) => {
+      act(async (session, options: WaitOptions & StrategyFlags, removed: string[]) => {
         await change(
           session,
           removed.map((name) => ({ name, value: null })),

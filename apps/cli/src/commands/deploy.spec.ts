@@ -126,6 +126,75 @@ describe('a deploy', () => {
   });
 });
 
+describe('a deploy in steps', () => {
+  const canary = deploy('hello:2', '--strategy', 'canary', '--steps', '10%,50%:5m,2');
+
+  it('ends with what to type when it waits for people; promote goes on, abort goes back', async () => {
+    await ann.run(deploy('hello:1'));
+    const { code, stdout, stderr } = await ann.run(canary);
+    expect(lastInput()['strategy']).toEqual({
+      kind: 'CANARY',
+      steps: [
+        { share: '10%', pauseSeconds: null },
+        { share: '50%', pauseSeconds: 300 },
+        { share: '2', pauseSeconds: null },
+      ],
+    });
+    expect([code, stdout]).toEqual([
+      0,
+      '‖ hello v2 waits at step 1 of 3. Go on: bulkhead promote --app hello. Go back: bulkhead abort --app hello\n',
+    ]);
+    expect(stderr).toContain('step 1 of 3: it waits to be promoted');
+    const { stdout: listed } = await ann.run(['deployments', ...at]);
+    expect(listed).toContain('waits at 1/3');
+    const info = await ann.run(['deployments', 'info', ...at]);
+    expect(info.stdout).toContain('Strategy: canary 10%, 50% for 5m, 2\n');
+    expect(info.stdout).toContain('Go on: bulkhead promote --app hello');
+
+    const on = await ann.run(['promote', ...at]);
+    expect([on.code, on.stdout]).toEqual([0, expect.stringContaining('waits at step 3 of 3')]);
+    const back = await ann.run(['deployments', 'abort', ...at]);
+    expect([back.code, back.stdout]).toEqual([0, 'Aborted: hello goes back to v1.\n']);
+    for (const verb of ['promote', 'abort']) {
+      const none = await ann.run([verb, ...at]);
+      expect([none.code, none.stderr]).toEqual([6, expect.stringContaining(`nothing to ${verb}`)]);
+    }
+  });
+
+  it('with --wait is seen to its end, with --no-wait not at all', async () => {
+    await ann.run(deploy('hello:1'));
+    const waiting = ann.run([...canary, '--wait'], {
+      onOutput: () => world.app('hello').deploymentList[0]?.promote(),
+    });
+    expect((await waiting).stdout).toContain('hello v2 is ready');
+    const { stdout } = await ann.run(deploy('hello:3', '--no-wait'));
+    expect(stdout).toMatch(/^bulkhead deployments follow d\d+\n$/);
+  });
+
+  it('goes as the project file says, and flags change that', async () => {
+    const file = join(workbench.directory, 'canary.json');
+    const strategy = { kind: 'blue-green', manual: true, keepOldSeconds: 60 };
+    await writeFile(file, JSON.stringify({ app: 'hello', image: 'registry/hello:1', strategy }));
+    await ann.run(['deploy', '--file', file, '--keep-old', '10m', '--max-surge', '2']);
+    expect(lastInput()['strategy']).toEqual({
+      kind: 'BLUE_GREEN',
+      manual: true,
+      keepOldSeconds: 600,
+      maxSurge: '2',
+    });
+    await ann.run(['deploy', '--file', file, '--strategy', 'rolling']);
+    expect(lastInput()['strategy']).toEqual({ kind: 'ROLLING' });
+    for (const wrong of [
+      ['--steps', '10%:x'],
+      ['--steps', 'half'],
+      ['--max-surge', '101%'],
+      ['--strategy', 'green'],
+    ]) {
+      expect((await ann.run(deploy('hello:1', ...wrong))).code).toBe(2);
+    }
+  });
+});
+
 describe('a deploy that fails', () => {
   it.each([
     [
@@ -210,6 +279,7 @@ describe('what a deploy asks for', () => {
       image: 'registry/hello:1',
       processes: null,
       description: null,
+      strategy: null,
     });
   });
 

@@ -6,17 +6,10 @@ import type { Session } from '../session.ts';
 import { appExists } from './apps.ts';
 import { processInputs, type ProcessFlags } from './deploy-input.ts';
 import { followOrDetach } from './deployments.ts';
-import {
-  appOptions,
-  examples,
-  integer,
-  seconds,
-  waitOptions,
-  type Act,
-  type WaitOptions,
-} from './kit.ts';
+import { rolloutOptions, strategyInput, type StrategyFlags } from './strategy.ts';
+import { appOptions, examples, integer, seconds, type Act, type WaitOptions } from './kit.ts';
 
-interface DeployOptions extends WaitOptions, ProcessFlags {
+interface DeployOptions extends WaitOptions, ProcessFlags, StrategyFlags {
   readonly image?: string;
   readonly file?: string;
   readonly message?: string;
@@ -32,8 +25,14 @@ one process, web, on the port that the image exposes (else 8080). Options change
     "processes": {
       "web": { "port": 3000, "count": 2, "memoryMiB": 256, "health": { "path": "/healthz" } },
       "worker": { "command": ["node", "worker.js"], "health": { "command": ["node", "alive.js"] } }
-    }
-  }`;
+    },
+    "strategy": { "kind": "canary", "steps": ["10%", "50%:5m"] }
+  }
+
+A strategy is remembered: later deploys and changes of the configuration go the same way. A canary
+gives its new instances that part of the requests, step by step; blue-green makes all new instances
+beside the old and changes over. When it waits for you, this command ends with 0 and says so;
+--wait stays. A new instance that ends or fails its checks takes everything back by itself.`;
 
 async function runDeploy(session: Session, options: DeployOptions): Promise<void> {
   const project =
@@ -63,7 +62,8 @@ async function runDeploy(session: Session, options: DeployOptions): Promise<void
       project?.processes === undefined && changed ? (await client.request(appInfo, at)).app : null;
     const current = app?.currentRelease ? app.processes : null;
     const processes = processInputs(project?.processes, flags, current);
-    const input = { ...at, image, processes, description: options.message ?? null };
+    const strategy = strategyInput(options, project?.strategy);
+    const input = { ...at, image, processes, description: options.message ?? null, strategy };
     return client.request(deploy, { input });
   };
   const { deploy: deployment } = await send().catch((error: unknown) =>
@@ -174,10 +174,9 @@ export function deployCommand(program: Command, act: Act): void {
     .option('--health-timeout <duration>', 'until no answer is a failure', seconds)
     .option('--health-failures <number>', 'in a row until it is restarted', integer(1, 100))
     .option('--health-successes <number>', 'in a row until it is ready', integer(1, 100))
-    .option('--health-grace <duration>', 'after a start, in which failures do not count', seconds)
-    .optionsGroup('Waiting:');
+    .option('--health-grace <duration>', 'after a start, in which failures do not count', seconds);
   examples(
-    waitOptions(command).action(
+    rolloutOptions(command).action(
       act((session, options: DeployOptions) => runDeploy(session, options)),
     ),
     [
@@ -185,6 +184,8 @@ export function deployCommand(program: Command, act: Act): void {
       'deploy --app hello --image docker.io/library/nginx:1.29 --port 80 --memory 64 --create',
       "deploy --app hello --image 127.0.0.1:5000/demo/hello:2 --process worker --command 'node worker.js'",
       "deploy --app hello --image 127.0.0.1:5000/demo/hello:2 --process worker --health-command 'node alive.js' --health-interval 30s",
+      'deploy --app hello --image 127.0.0.1:5000/demo/hello:2 --strategy canary --steps 10%,50%:5m',
+      'deploy --app hello --image 127.0.0.1:5000/demo/hello:2 --strategy blue-green --keep-old 10m',
       'deploy --file production.json --detach',
     ],
     notes,

@@ -4,7 +4,7 @@ import { deploymentById, deployments, latestDeployment } from '../graphql/operat
 import type { DeploymentStatus, DeploymentSummary } from '../graphql/types.ts';
 import type { Column } from '../output/table.ts';
 import { duration, relative } from '../output/time.ts';
-import { changes } from '../progress/view.ts';
+import { adviseAtGate, changes } from '../progress/view.ts';
 import { watchDeployment } from '../progress/watch.ts';
 import type { Session } from '../session.ts';
 import {
@@ -17,16 +17,21 @@ import {
   type Act,
   type WaitOptions,
 } from './kit.ts';
+import { describeStrategy } from './strategy.ts';
 
 /** Follows a deployment that a command has just begun, or says how to with --detach. */
 export async function followOrDetach(
   session: Session,
   id: string,
   at: { tenant: string; app: string },
-  { detach, timeout }: WaitOptions,
+  { detach, timeout, wait }: WaitOptions,
 ): Promise<void> {
-  if (detach !== true) {
-    await watchDeployment(session, { id, place: placeOf(session, at), timeout: timeout ?? null });
+  if (detach !== true && wait !== false) {
+    const place = placeOf(session, at);
+    await watchDeployment(session, {
+      ...{ id, place, timeout: timeout ?? null },
+      pastGates: wait === true,
+    });
     return;
   }
   if (session.out.json) {
@@ -45,6 +50,13 @@ export function paintStatus(session: Session, status: DeploymentStatus, text: st
   return status === 'SUPERSEDED' ? style.dim(text) : text;
 }
 
+/** `running`, `waits at 1/2` */
+export function statusOf({ status, pause, steps }: DeploymentSummary): string {
+  if (pause === null) return status.toLowerCase();
+  const verb = pause.until === null ? 'waits' : 'pauses';
+  return `${verb} at ${String(pause.step)}/${String(steps)}`;
+}
+
 /** `v3 → v4`, `v1`, `-` */
 export function move(deployment: Pick<DeploymentSummary, 'from' | 'to'>): string {
   const versions = [deployment.from, deployment.to]
@@ -61,7 +73,7 @@ function columns(session: Session): Column<DeploymentSummary>[] {
     { title: 'RELEASE', value: move },
     {
       title: 'STATUS',
-      value: (row) => row.status.toLowerCase(),
+      value: statusOf,
       style: (cell, row) => paintStatus(session, row.status, cell),
     },
     { title: 'WHEN', value: (row) => relative(row.createdAt, now) },
@@ -77,7 +89,8 @@ function columns(session: Session): Column<DeploymentSummary>[] {
   ];
 }
 
-export function deploymentCommands(program: Command, act: Act): void {
+/** Gives the group, for the commands that others add to it. */
+export function deploymentCommands(program: Command, act: Act): Command {
   const listAction = act(async (session, options: { limit: number }) => {
     const at = session.app();
     const rows = await session
@@ -117,8 +130,11 @@ export function deploymentCommands(program: Command, act: Act): void {
         out.data(deployment);
         for (const line of changes(null, deployment)) out.line(line);
         out.line(
-          `Status: ${paintStatus(session, deployment.status, deployment.status.toLowerCase())}`,
+          `Status: ${paintStatus(session, deployment.status, statusOf({ ...deployment, failure: null }))}`,
         );
+        out.line(`Strategy: ${describeStrategy(deployment.strategy)}`);
+        const place = id === undefined ? placeOf(session, session.app()) : '';
+        if (deployment.pause !== null) out.line(adviseAtGate(deployment, place));
         if (deployment.failure === null) return;
         out.line(`${deployment.failure.code}: ${deployment.failure.message}`);
         for (const line of deployment.failure.lastLines) out.line(`  | ${line}`);
@@ -144,12 +160,15 @@ export function deploymentCommands(program: Command, act: Act): void {
           place,
           timeout: options.timeout ?? null,
           stream: true,
+          // To follow is to see it to its end.
+          pastGates: options.wait !== false,
         });
       }),
     ),
     ['deployments follow --app hello', 'deployments follow --json | jq .status'],
     'With --json: one line per change.',
   );
+  return group;
 }
 
 async function latest(session: Session): Promise<string> {

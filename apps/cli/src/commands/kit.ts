@@ -56,6 +56,8 @@ export function remoteAppOptions(command: Command): Command {
 export function waitOptions(command: Command): Command {
   return command
     .option('-d, --detach', 'do not wait for the deployment to finish')
+    .option('--wait', 'wait also while it waits to be promoted, until it is over')
+    .option('--no-wait', 'the same as --detach')
     .option(
       '--timeout <duration>',
       'stop waiting after this time (the deployment goes on)',
@@ -65,6 +67,8 @@ export function waitOptions(command: Command): Command {
 
 export interface WaitOptions {
   readonly detach?: boolean;
+  /** True: to its very end; false: not at all. */
+  readonly wait?: boolean;
   readonly timeout?: number;
 }
 

@@ -12,10 +12,10 @@ import {
   groupDefault,
   integer,
   placeOf,
-  waitOptions,
   type Act,
   type WaitOptions,
 } from './kit.ts';
+import { rolloutOptions, strategyInput, type StrategyFlags } from './strategy.ts';
 
 /** `v3` or `3` */
 export function parseVersion(text: string): number {
@@ -120,7 +120,7 @@ export function releaseCommands(program: Command, act: Act): void {
     ['releases info v3 --app hello', 'releases info 3 --app hello --json'],
   );
   examples(
-    waitOptions(
+    rolloutOptions(
       appOptions(
         program
           .command('rollback')
@@ -132,9 +132,9 @@ export function releaseCommands(program: Command, act: Act): void {
           ),
       ),
     ).action(
-      act(async (session, options: WaitOptions, version?: number) => {
+      act(async (session, options: WaitOptions & StrategyFlags, version?: number) => {
         const at = session.app();
-        const input = { ...at, version: version ?? null };
+        const input = { ...at, version: version ?? null, strategy: strategyInput(options) };
         const { rollback: deployment } = await session.client().request(rollback, { input });
         await followOrDetach(session, deployment.id, at, options);
       }),

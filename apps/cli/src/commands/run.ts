@@ -25,7 +25,10 @@ import {
   type Act,
   type WaitOptions,
 } from './kit.ts';
+import { rolloutOptions, strategyInput, type StrategyFlags } from './strategy.ts';
 import { instanceOrders, replace } from './orders.ts';
+
+type RestartOptions = WaitOptions & StrategyFlags & { instance?: string };
 
 type ResizeOptions = WaitOptions & {
   cpu?: number;
@@ -191,7 +194,7 @@ export function runCommands(program: Command, act: Act): void {
     'Instances go on running. One is replaced where its node has no room for it, and started anew\nwhere it uses more memory than it is to have. Disk takes a deploy.',
   );
   examples(
-    waitOptions(
+    rolloutOptions(
       appOptions(
         program
           .command('restart')
@@ -200,12 +203,15 @@ export function runCommands(program: Command, act: Act): void {
           .option('--instance <id>', 'only this one; see `bulkhead ps`'),
       ),
     ).action(
-      act(async (session, options: WaitOptions & { instance?: string }, name?: string) => {
+      act(async (session, options: RestartOptions, name?: string) => {
         const at = session.app(name);
         if (options.instance !== undefined) {
           return replace(session, at, 'restart', options.instance, options);
         }
-        const { restart: deployment } = await session.client().request(restart, { input: at });
+        const strategy = strategyInput(options);
+        const { restart: deployment } = await session
+          .client()
+          .request(restart, { input: at, strategy });
         await followOrDetach(session, deployment.id, at, options);
       }),
     ),

@@ -32,6 +32,18 @@ const processFile = z.strictObject({
 });
 export type ProcessFile = z.infer<typeof processFile>;
 
+const strategyFile = z.strictObject({
+  kind: z.enum(['rolling', 'canary', 'blue-green']),
+  maxSurge: z.string().optional(),
+  maxUnavailable: z.string().optional(),
+  progressSeconds: z.number().int().optional(),
+  /** As `--steps` has them: "10%", "50%:5m". */
+  steps: z.array(z.string().regex(/^[^:,]+(:[^:,]+)?$/)).optional(),
+  manual: z.boolean().optional(),
+  keepOldSeconds: z.number().int().optional(),
+});
+export type StrategyFile = z.infer<typeof strategyFile>;
+
 /** `bulkhead.json` of a project: where it is deployed and, when it likes, how. */
 const projectFile = z.strictObject({
   $schema: z.string().optional(),
@@ -39,6 +51,7 @@ const projectFile = z.strictObject({
   tenant: z.string().optional(),
   image: z.string().optional(),
   processes: z.record(z.string(), processFile).optional(),
+  strategy: strategyFile.optional(),
 });
 export type ProjectFile = z.infer<typeof projectFile>;
 
@@ -69,7 +82,7 @@ export async function readProject(path: string, required: boolean): Promise<Proj
     'USAGE',
     `${path}: ${where === '' ? '' : `${where}: `}${issue?.message ?? 'not valid'}`,
     {
-      hint: 'It may hold app, tenant, image and processes; see `bulkhead deploy --help`.',
+      hint: 'It may hold app, tenant, image, processes and strategy; see `bulkhead deploy --help`.',
     },
   );
 }

@@ -32,11 +32,12 @@ const app = `id name state health url createdAt`;
 const appSummary = `${app} processes { name count ready } currentRelease { version image createdAt }`;
 const releaseSummary = `id version image digest description createdAt createdBy current`;
 const release = `${releaseSummary} configNames processes { ${process} }`;
-const deploymentBase = `id kind status createdAt finishedAt createdBy from { version }`;
+const strategy = `kind maxSurge maxUnavailable progressSeconds steps { share pauseSeconds } manual keepOldSeconds`;
+const deploymentBase = `id kind status createdAt finishedAt createdBy step steps pause { step since until } from { version }`;
 const deploymentSummary = `${deploymentBase} to { version } failure { code message }`;
 const instance = `id process oneOff release state desired paused message restarts node createdAt readyAt goneAt
   lastExit { reason exitCode signal message lastLines at }`;
-const deployment = `${deploymentBase} deadlineAt
+const deployment = `${deploymentBase} deadlineAt strategy { ${strategy} }
   app { name url state processes { name count ready } }
   to { version image digest }
   failure { code message process instance exitCode lastLines }
@@ -154,7 +155,8 @@ export const apps = operation<
 
 export const appInfo = operation<{ app: T.AppInfo }, App>(
   `query AppInfo($tenant: String!, $app: String!) { app(tenant: $tenant, name: $app) {
-    ${app} processes { ${process} } currentRelease { ${release} } latestDeployment { ${deploymentSummary} } } }`,
+    ${app} processes { ${process} } currentRelease { ${release} } latestDeployment { ${deploymentSummary} }
+    strategy { ${strategy} } } }`,
 );
 
 export const appUrl = operation<{ app: { name: string; url: string; state: string } }, App>(
@@ -190,7 +192,12 @@ export const setConfig = operation<
       deployment: { id: string } | null;
     };
   },
-  { input: App & { vars: { name: string; value: string | null }[] } }
+  {
+    input: App & {
+      vars: { name: string; value: string | null }[];
+      strategy: T.StrategyInput | null;
+    };
+  }
 >(
   `mutation SetConfig($input: SetConfigInput!) { setConfig(input: $input) {
     app { currentRelease { version } } deployment { id } } }`,
@@ -242,6 +249,7 @@ export const deploy = operation<
       image: string;
       processes: T.ProcessInput[] | null;
       description: string | null;
+      strategy: T.StrategyInput | null;
     };
   }
 >(`mutation Deploy($input: DeployInput!) { deploy(input: $input) { id } }`);
@@ -264,13 +272,27 @@ export const resize = operation<
   }
 >(`mutation Resize($input: ResizeInput!) { resize(input: $input) { id } }`);
 
-export const restart = operation<Deployed<'restart'>, { input: App }>(
-  `mutation Restart($input: AppInput!) { restart(input: $input) { id } }`,
+export const restart = operation<
+  Deployed<'restart'>,
+  { input: App; strategy: T.StrategyInput | null }
+>(
+  `mutation Restart($input: AppInput!, $strategy: StrategyInput) {
+    restart(input: $input, strategy: $strategy) { id } }`,
 );
+
+export const promote = operation<
+  Deployed<'promote'>,
+  { input: App & { deployment: string; step: number | null; full: boolean } }
+>(`mutation Promote($input: PromoteInput!) { promote(input: $input) { id } }`);
+
+export const abort = operation<
+  { abort: T.DeploymentSummary },
+  { input: App & { deployment: string } }
+>(`mutation Abort($input: AbortInput!) { abort(input: $input) { ${deploymentSummary} } }`);
 
 export const rollback = operation<
   Deployed<'rollback'>,
-  { input: App & { version: number | null } }
+  { input: App & { version: number | null; strategy: T.StrategyInput | null } }
 >(`mutation Rollback($input: RollbackInput!) { rollback(input: $input) { id } }`);
 
 export const stopApp = operation<Deployed<'stopApp'>, { input: App }>(

@@ -125,6 +125,7 @@ export interface AppInfo extends Omit<AppSummary, 'processes' | 'currentRelease'
   processes: Process[];
   currentRelease: Release | null;
   latestDeployment: DeploymentSummary | null;
+  strategy: Strategy | null;
 }
 
 export interface Release {
@@ -155,6 +156,31 @@ export interface DeploymentFailure {
   lastLines: string[];
 }
 
+export interface CanaryStep {
+  share: string;
+  pauseSeconds: number | null;
+}
+
+export interface Strategy {
+  kind: 'ROLLING' | 'CANARY' | 'BLUE_GREEN';
+  maxSurge: string;
+  maxUnavailable: string;
+  progressSeconds: number;
+  steps: CanaryStep[];
+  manual: boolean | null;
+  keepOldSeconds: number | null;
+}
+
+export type StrategyInput = Partial<Strategy>;
+
+/** It stands at a gate. */
+export interface DeploymentPause {
+  step: number;
+  since: string;
+  /** Null: until it is promoted. */
+  until: string | null;
+}
+
 export interface DeploymentSummary {
   id: string;
   kind: DeploymentKind;
@@ -162,6 +188,9 @@ export interface DeploymentSummary {
   createdAt: string;
   finishedAt: string | null;
   createdBy: string | null;
+  step: number;
+  steps: number;
+  pause: DeploymentPause | null;
   from: { version: number } | null;
   to: { version: number } | null;
   failure: { code: string; message: string } | null;
@@ -226,6 +255,7 @@ export interface InstanceExit {
 
 export interface Deployment extends Omit<DeploymentSummary, 'to' | 'failure'> {
   deadlineAt: string;
+  strategy: Strategy;
   app: Pick<AppSummary, 'name' | 'url' | 'state' | 'processes'>;
   to: { version: number; image: string; digest: string } | null;
   failure: DeploymentFailure | null;

@@ -78,6 +78,7 @@ const reasons: Record<string, (process: string) => string> = {
   START_FAILED: (process) => `${process} could not be started`,
   NO_ROOM: (process) => `no node has room for ${process}`,
   DEADLINE_EXCEEDED: () => 'not ready in time',
+  ABORTED: () => 'taken back',
 };
 
 function explain({ code, process, exitCode, message }: DeploymentFailure, what: string): string {
@@ -126,6 +127,8 @@ function advice(failure: DeploymentFailure, deployment: Deployment, place: strin
       return `Give it a command that is in the image: ${again} --command 'node server.js'`;
     case 'NO_ROOM':
       return `Ask for less (bulkhead scale${place} ${process}=1, or ${again} --memory 64), or ask an operator for nodes.`;
+    case 'ABORTED':
+      return `See what it did: bulkhead deployments info${place}`;
     case 'DEADLINE_EXCEEDED':
       return `See how far it came: bulkhead ps${place}, bulkhead logs${place}`;
     default:

@@ -1,4 +1,10 @@
-import type { Deployment, DeploymentKind, Instance, InstanceState } from '../graphql/types.ts';
+import type {
+  Deployment,
+  DeploymentKind,
+  DeploymentPause,
+  Instance,
+  InstanceState,
+} from '../graphql/types.ts';
 import type { Style } from '../output/style.ts';
 import { fit, pad } from '../output/text.ts';
 import { clock, elapsed } from '../output/time.ts';
@@ -97,10 +103,30 @@ export function draw(deployment: Deployment, canvas: Canvas): string[] {
     style.dim(`  … and ${String(more)} more`),
   );
   const steps = events.slice(-Math.min(6, Math.max(1, space - shown.length)));
-  if (now.getTime() > Date.parse(deployment.deadlineAt) && deployment.status === 'RUNNING') {
+  if (deployment.pause !== null) {
+    footer.push(style.warn(fit(`  ${waitOf(deployment.pause)}`, columns)));
+  } else if (now.getTime() > Date.parse(deployment.deadlineAt) && deployment.status === 'RUNNING') {
     footer.push(style.warn('  past its deadline; the platform should end it soon'));
   }
   return [...lines, ...steps, ...shown, ...footer];
+}
+
+function waitOf({ step, until }: DeploymentPause): string {
+  const place = `step ${String(step)}`;
+  return until === null
+    ? `${place} waits to be promoted: bulkhead promote, or bulkhead abort`
+    : `${place} goes on at ${clock(until)}; bulkhead promote goes on now, bulkhead abort goes back`;
+}
+
+/** What a deployment at a gate waits for, and what to type. `place`: ` --app hello`. */
+export function adviseAtGate({ app, to, pause, steps }: Deployment, place: string): string {
+  const what = `${app.name}${to === null ? '' : ` v${String(to.version)}`}`;
+  const where = `step ${String(pause?.step ?? 0)} of ${String(steps)}`;
+  const go = `bulkhead promote${place}`;
+  const back = `bulkhead abort${place}`;
+  if (pause?.until != null)
+    return `${what} stands at ${where} until ${clock(pause.until)}. Go on now: ${go}. Go back: ${back}`;
+  return `${what} waits at ${where}. Go on: ${go}. Go back: ${back}`;
 }
 
 function heading(deployment: Deployment, { columns, now, style, frame }: Canvas): string {

@@ -3,7 +3,7 @@ import { CliError, Interrupted } from '../errors.ts';
 import type { Deployment } from '../graphql/types.ts';
 import type { Session } from '../session.ts';
 import { followDeployment } from './follow.ts';
-import { changes, draw } from './view.ts';
+import { adviseAtGate, changes, draw } from './view.ts';
 import { judge } from './verdict.ts';
 
 export interface WatchOptions {
@@ -14,11 +14,13 @@ export interface WatchOptions {
   readonly timeout: number | null;
   /** With --json, a record per change instead of one document at the end. */
   readonly stream?: boolean;
+  /** Goes on watching while it waits to be promoted. */
+  readonly pastGates?: boolean;
 }
 
 /**
- * Shows a deployment until it ends, and throws what it failed with. Ctrl-C and the timeout end the
- * watching, never the deployment.
+ * Shows a deployment until it ends or waits for people, and throws what it failed with. Ctrl-C and
+ * the timeout end the watching, never the deployment.
  */
 export async function watchDeployment(session: Session, options: WatchOptions): Promise<void> {
   const { out, io } = session;
@@ -40,6 +42,7 @@ export async function watchDeployment(session: Session, options: WatchOptions): 
       screen.show(deployment);
       last = deployment;
       if (options.stream === true) out.record(deployment);
+      if (options.pastGates !== true && waitsForPeople(deployment)) break;
     }
   } catch (error) {
     screen.close();
@@ -62,6 +65,10 @@ export async function watchDeployment(session: Session, options: WatchOptions): 
   if (last === null)
     throw new CliError('UNAVAILABLE', 'the server said nothing about the deployment');
   if (options.stream !== true) out.data(last);
+  if (last.status === 'RUNNING' && waitsForPeople(last)) {
+    out.line(`${out.style.warn('‖')} ${adviseAtGate(last, options.place)}`);
+    return;
+  }
   const { lines, error } = judge(last, options.place, out.noteStyle);
   // What went wrong is about the command, like an error; that it is ready is its result.
   for (const line of lines) {
@@ -70,6 +77,8 @@ export async function watchDeployment(session: Session, options: WatchOptions): 
   }
   if (error !== null) throw error;
 }
+
+const waitsForPeople = ({ pause }: Deployment) => pause !== null && pause.until === null;
 
 interface Screen {
   show(deployment: Deployment): void;

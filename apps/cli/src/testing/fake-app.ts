@@ -2,11 +2,14 @@ import type {
   AppHealth,
   DeploymentFailure,
   DeploymentKind,
+  DeploymentPause,
   DeploymentStatus,
   HealthCheck,
   Instance,
   InstanceState,
   LogLine,
+  Strategy,
+  StrategyInput,
 } from '../graphql/types.ts';
 import { connection, newId, type FakePlatform, type FakeTenant } from './fake-platform.ts';
 
@@ -32,6 +35,16 @@ interface FakeRelease {
   configNames: string[];
   processes: object[];
 }
+
+const rolling: Strategy = {
+  kind: 'ROLLING',
+  maxSurge: '25%',
+  maxUnavailable: '0',
+  progressSeconds: 300,
+  steps: [],
+  manual: null,
+  keepOldSeconds: null,
+};
 
 /** Between two steps of a deployment. */
 const stepMs = 15;
@@ -74,6 +87,7 @@ export class FakeApp {
   readonly releaseList: FakeRelease[] = [];
   readonly deploymentList: FakeDeployment[] = [];
   readonly lines: LogLine[] = [];
+  strategy: Strategy | null = null;
   instanceList: Instance[] = [];
   processList: ReturnType<typeof bare>[] = [];
   state: 'ACTIVE' | 'STOPPED' | 'DELETING' = 'ACTIVE';
@@ -225,13 +239,24 @@ export class FakeDeployment {
   status: DeploymentStatus = 'RUNNING';
   finishedAt: string | null = null;
   failure: DeploymentFailure | null = null;
+  step = 0;
+  steps = 0;
+  pause: DeploymentPause | null = null;
+  readonly strategy: Strategy;
 
   constructor(
     app: FakeApp,
     kind: DeploymentKind,
     by: string,
-    wanted: { image: string | null; processes: FakeProcess[] | null; description: string | null },
+    wanted: {
+      image: string | null;
+      processes: FakeProcess[] | null;
+      description: string | null;
+      strategy: StrategyInput | null;
+    },
   ) {
+    this.strategy = { ...rolling, ...wanted.strategy };
+    this.steps = this.strategy.steps.length;
     this.app = app;
     this.kind = kind;
     this.createdBy = by;
@@ -320,10 +345,38 @@ export class FakeDeployment {
       return;
     }
     for (const instance of added) instance.state = 'READY';
+    for (const { pauseSeconds } of this.strategy.steps) {
+      if (pauseSeconds === null && !(await this.#gate())) {
+        this.app.instanceList = before;
+        return;
+      }
+      this.step += 1;
+    }
     this.app.instanceList = added;
     for (const release of this.app.releaseList) release.current = release === this.to;
     await this.#step('ready');
     this.end('SUCCEEDED');
+  }
+
+  /** Waits for `promote`; false when it was ended instead. */
+  async #gate(): Promise<boolean> {
+    const step = this.step + 1;
+    this.pause = { step, since: new Date().toISOString(), until: null };
+    this.say(`step ${String(step)} of ${String(this.steps)}: it waits to be promoted`);
+    while (this.pause?.step === step && this.status === 'RUNNING')
+      await new Promise((resolve) => setTimeout(resolve, stepMs));
+    return this.status === 'RUNNING';
+  }
+
+  promote(): void {
+    this.pause = null;
+  }
+
+  abort(by: string): void {
+    this.pause = null;
+    const none = { process: null, instance: null, exitCode: null, lastLines: [] };
+    this.failure = { code: 'ABORTED', message: `aborted by ${by}`, ...none };
+    this.end('FAILED');
   }
 
   #instance(process: string): Instance {

@@ -1,7 +1,7 @@
 import { EventEmitter, on } from 'node:events';
 import { GraphQLError } from 'graphql';
 import type { ErrorCode } from '@bulkhead/protocol';
-import type { DeploymentKind, Instance, Role } from '../graphql/types.ts';
+import type { DeploymentKind, Instance, Role, StrategyInput } from '../graphql/types.ts';
 import { FakeApp, FakeDeployment, type FakeProcess } from './fake-app.ts';
 import { FakeRemote, type RunInput } from './fake-remote.ts';
 
@@ -451,6 +451,7 @@ export class FakePlatform {
         image: string;
         processes: FakeProcess[] | null;
         description: string | null;
+        strategy: StrategyInput | null;
       };
     },
     context: Context,
@@ -458,7 +459,8 @@ export class FakePlatform {
     const app = this.#app(input.tenant, input.app, context, true);
     if (input.image.includes('greedy'))
       throw refuse('QUOTA_EXCEEDED', 'memoryMiB: needs 8192, 4096 free');
-    return this.#begin(app, context, 'DEPLOY', input.image, input.processes, input.description);
+    const { image, processes, description, strategy } = input;
+    return this.#begin(app, context, 'DEPLOY', image, processes, description, strategy);
   }
   scale(
     {
@@ -488,6 +490,26 @@ export class FakePlatform {
   };
   restart = ({ input }: { input: { tenant: string; app: string } }, context: Context) =>
     this.#begin(this.#app(input.tenant, input.app, context, true), context, 'RESTART');
+  promote(
+    { input }: { input: { tenant: string; app: string; deployment: string; step: number | null } },
+    context: Context,
+  ): FakeDeployment {
+    this.#app(input.tenant, input.app, context, true);
+    const deployment = this.deployment({ id: input.deployment }, context);
+    if (deployment.pause === null) throw refuse('CONFLICT', 'nothing to promote: it has succeeded');
+    deployment.promote();
+    return deployment;
+  }
+  abort(
+    { input }: { input: { tenant: string; app: string; deployment: string } },
+    context: Context,
+  ): FakeDeployment {
+    this.#app(input.tenant, input.app, context, true);
+    const deployment = this.deployment({ id: input.deployment }, context);
+    if (deployment.status !== 'RUNNING') throw refuse('CONFLICT', 'nothing to abort: it is over');
+    deployment.abort(this.#user(context).email);
+    return deployment;
+  }
   rollback(
     { input }: { input: { tenant: string; app: string; version: number | null } },
     context: Context,
@@ -552,12 +574,14 @@ export class FakePlatform {
     image?: string,
     processes: FakeProcess[] | null = null,
     description: string | null = null,
+    strategy: StrategyInput | null = null,
   ) {
     const by = this.#user(context);
     const deployment = new FakeDeployment(app, kind, by.email, {
       image: image ?? null,
       processes,
       description,
+      strategy,
     });
     this.deploymentMap.set(deployment.id, deployment);
     app.deploymentList.unshift(deployment);
