@@ -21,12 +21,13 @@ const run = promisify(execFile);
 
 /** The name of the measured image in Docker. */
 export const benchImage = 'bulkhead-bench:1';
+export const benchCgroup = 'bhbench';
 const registryPort = 16_090;
 const prefix = '/tmp/bulkhead-bench-';
 
 const runtimeOptions = (dir: string): RuntimeOptions => ({
   stateDir: join(dir, 'runtime'),
-  cgroup: 'bhbench',
+  cgroup: benchCgroup,
   nftTable: 'bhbench',
   vethPrefix: 'bhb',
   network: '10.203.0.0/16',

@@ -1,7 +1,10 @@
+import { existsSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { defaultResources, defaultTenantLimits, type Resources } from '@bulkhead/protocol';
+import { defaultResources, defaultTenantLimits } from '@bulkhead/protocol';
+import type { Resources, TenantLimits } from '@bulkhead/protocol';
 import type { ContainerRuntime, ContainerSpec } from '@bulkhead/runtime';
-import type { Bench } from './fixture.ts';
+import { benchCgroup, type Bench } from './fixture.ts';
 import { median, time, type Result } from './measure.ts';
 import { instanceName, specOf } from './start.ts';
 
@@ -20,13 +23,19 @@ interface Axis {
   /** Of the hostile containers. */
   limited: Partial<Resources>;
   unlimited: Partial<Resources>;
+  /** Of their tenant, where the limit is its. */
+  unlimitedTenant?: Partial<TenantLimits>;
+  /** What all containers have together, as on a small host. */
+  host?: { memoryMiB?: number; pids?: number };
+  /** Until the hostile is at full stretch. */
+  warmUpMs?: number;
   /** Hostile containers, all of one tenant; each of its own where the tenant's share is taken away. */
   count?: number;
   ownTenants?: boolean;
 }
 
 const rounds = 5;
-const warmUpMs = 2000;
+const defaultWarmUpMs = 2000;
 const deadlineMs = 60_000;
 const MiB = 1024 * 1024;
 /** Far above what this work could reach, so that no other limit than the axis' own is met. */
@@ -43,13 +52,16 @@ const spinners = `for n in 1 2 3 4 5 6 7 8; do (${forever(':')}) & done; wait`;
 const directWrite = (blocks: number): string =>
   `dd if=/dev/zero of=/data bs=65536 count=${blocks} oflag=direct 2>/dev/null`;
 
+/** Little of a processor, so that an axis is not also about that one. */
+const quiet = { cpuCapMillis: 300 };
+
 const axes: readonly Axis[] = [
   {
-    name: 'CPU: 8 busy processes',
+    name: 'CPU: 8 busy processes of one container',
     ...{ victim: count(300_000), hostile: spinners },
-    limited: { cpuMillis: 100, cpuCapMillis: 1000 },
+    ...{ limited: { cpuCapMillis: 1000 }, unlimited: {} },
     // What 8 processes weigh where nobody groups them.
-    unlimited: { cpuMillis: 800, cpuCapMillis: 64_000 },
+    unlimitedTenant: { cpuWeight: 800 },
   },
   {
     name: "a tenant's share: 8 containers of one tenant",
@@ -57,40 +69,46 @@ const axes: readonly Axis[] = [
     ...{ limited: {}, unlimited: {}, ownTenants: true },
   },
   {
-    name: 'processes: a fork bomb',
+    name: 'processes: a fork bomb on a host of 512 processes',
     victim: 'i=0; while [ $i -lt 200 ]; do /bin/busybox true; i=$((i+1)); done',
     hostile: 'bomb() { bomb | bomb & }; bomb; sleep 1000',
-    ...{ limited: { pids: 64 }, unlimited: { pids: 1500 } },
+    ...{ limited: { ...quiet, pids: 64 }, unlimited: { ...quiet, pids: 4000 } },
+    host: { pids: 512 },
   },
   {
-    name: 'memory: a hog that comes back',
-    victim: 'dd if=/dev/zero of=/dev/shm/a bs=1M count=24 2>/dev/null; cat /dev/shm/a >/dev/null',
+    name: 'memory: a hog on a host of 512 MiB',
+    victim: `[ -f /a ] || ${directWrite(1024).replace('/data', '/a')}; ${count(100).replace('i+1));', 'i+1)); cat /a >/dev/null;')}`,
     hostile: forever('head -c 1500m /dev/zero | tail -n 1 >/dev/null'),
-    ...{ limited: { memoryMiB: 64 }, unlimited: { memoryMiB: 2048 } },
+    limited: { cpuCapMillis: 1000, memoryMiB: 64 },
+    unlimited: { cpuCapMillis: 1000, memoryMiB: 2048 },
+    host: { memoryMiB: 512 },
   },
   {
-    name: 'disk rates: direct writes without pause',
-    ...{ victim: directWrite(256), hostile: forever(directWrite(2048)) },
-    limited: { ioBytesPerSecond: 20 * MiB, ioOperationsPerSecond: 400 },
-    unlimited: {},
-  },
-  {
-    name: 'disk size: fills and empties its layer',
+    name: 'disk rates: 8 direct writers without pause',
     victim: directWrite(256),
-    hostile: forever('dd if=/dev/zero of=/big bs=1M count=2000 2>/dev/null; rm -f /big'),
-    ...{ limited: { diskMiB: 64 }, unlimited: { diskMiB: 2048 } },
+    hostile: `for n in 1 2 3 4 5 6 7 8; do (${forever(directWrite(2048).replace('/data', '/data$n'))}) & done; wait`,
+    limited: { ...quiet, diskMiB: 2048, ioBytesPerSecond: 20 * MiB, ioOperationsPerSecond: 400 },
+    unlimited: { diskMiB: 2048 },
   },
   {
     name: 'output: a flood of lines',
     ...{ victim: count(300_000), hostile: 'yes 0123456789012345678901234567890123456789' },
-    limited: { cpuMillis: 100, cpuCapMillis: 250 },
+    limited: { cpuCapMillis: 250, logBytesPerSecond: 65_536 },
     unlimited: {},
+  },
+  {
+    // The last: what it filled is given back a while after it is gone.
+    name: 'disk size: fills what it gets and keeps it',
+    victim: directWrite(256),
+    hostile: 'dd if=/dev/zero of=/big bs=1M 2>/dev/null; sleep 1000',
+    ...{ limited: { diskMiB: 64 }, unlimited: { diskMiB: 65_536 } },
+    warmUpMs: 20_000,
   },
 ];
 
 export async function neighboursBench(bench: Bench): Promise<Result[]> {
   const runtime = await bench.runtime();
-  const results: Result[] = [];
+  const results = [await networkResult(runtime, bench)];
   for (const axis of axes) {
     const alone = median(await beside(runtime, bench, axis, 'nobody'));
     const slowdown = (times: readonly number[]) => times.map((each) => each / alone);
@@ -101,7 +119,6 @@ export async function neighboursBench(bench: Bench): Promise<Result[]> {
       theirs: slowdown(await beside(runtime, bench, axis, 'unlimited')),
     });
   }
-  results.push(await networkResult(runtime, bench));
   return results;
 }
 
@@ -115,7 +132,7 @@ function hostiles(bench: Bench, axis: Axis, company: Company): ContainerSpec[] {
     tenantId: axis.ownTenants && company === 'unlimited' ? `hostile-${index}` : 'hostile',
     command: ['/bin/busybox', 'sh', '-c', axis.hostile],
     resources: { ...roomy, ...axis[company] },
-    tenantLimits: defaultTenantLimits,
+    tenantLimits: { ...defaultTenantLimits, ...(company === 'unlimited' && axis.unlimitedTenant) },
   }));
 }
 
@@ -126,18 +143,23 @@ async function beside(
   axis: Axis,
   company: Company,
 ): Promise<number[]> {
-  return withContainers(runtime, bench, hostiles(bench, axis, company), async (victim) => {
+  const others = hostiles(bench, axis, company);
+  return withContainers(runtime, bench, others, async (victim) => {
+    await limitHost(axis.host ?? {});
+    await delay(others.length > 0 ? (axis.warmUpMs ?? defaultWarmUpMs) : 0);
     const times: number[] = [];
-    for (let round = 0; round < rounds; round++)
-      times.push(
-        await time(async () => {
-          const command = ['/bin/busybox', 'sh', '-c', axis.victim];
-          const { outcome, exitCode, output } = await runtime.check(victim.id, command, deadlineMs);
-          // A victim that cannot even finish has no number: the most that was waited for.
-          if (outcome !== 'timed-out' && (outcome !== 'ended' || exitCode !== 0))
-            throw new Error(`the victim of "${axis.name}" could not work: ${output}`);
-        }),
-      );
+    for (let round = 0; round < rounds; round++) {
+      let finished = false;
+      const took = await time(async () => {
+        const command = ['/bin/busybox', 'sh', '-c', axis.victim];
+        const { outcome, exitCode, output } = await runtime.check(victim.id, command, deadlineMs);
+        finished = outcome === 'ended' && exitCode === 0;
+        if (!finished && company !== 'unlimited')
+          throw new Error(`the victim of "${axis.name}" could not work: ${output}`);
+      });
+      // One that cannot even do its work has no number: the most that is waited for.
+      times.push(finished ? took : deadlineMs);
+    }
     return times;
   });
 }
@@ -156,11 +178,20 @@ async function withContainers<T>(
   const all = [victim, ...others];
   try {
     for (const spec of all) await runtime.start(spec);
-    if (others.length > 0) await delay(warmUpMs);
     return await work(victim);
   } finally {
+    await limitHost({});
     for (const spec of all) await runtime.remove(spec.id);
   }
+}
+
+/** In cgroup v1's words or v2's. */
+async function limitHost({ memoryMiB, pids }: NonNullable<Axis['host']>): Promise<void> {
+  const v1 = existsSync('/sys/fs/cgroup/memory');
+  const dir = (controller: string) => `/sys/fs/cgroup${v1 ? `/${controller}` : ''}/${benchCgroup}`;
+  const memory = memoryMiB === undefined ? (v1 ? '-1' : 'max') : String(memoryMiB * MiB);
+  await writeFile(`${dir('memory')}/${v1 ? 'memory.limit_in_bytes' : 'memory.max'}`, memory);
+  await writeFile(`${dir('pids')}/pids.max`, String(pids ?? 'max'));
 }
 
 /** Both serve a file; the victim's is fetched once a round, the hostile's by 16 clients without pause. */
@@ -182,6 +213,7 @@ async function networkResult(runtime: ContainerRuntime, bench: Bench): Promise<R
       const target = rate === null ? null : await url(hostile.id);
       const clients =
         target === null ? [] : Array.from({ length: 16 }, () => download(target, stop.signal));
+      await delay(defaultWarmUpMs);
       try {
         const times: number[] = [];
         const from = await url(victim.id);
