@@ -82,8 +82,16 @@ export function visit(
   });
 }
 
-/** Requests without pause over keep-alive connections until `stop`; counts what was not a 200. */
-export function load(edgePort: number, host: string, path = '/', connections = 4) {
+/**
+ * Requests without pause over keep-alive connections until `stop`; counts what was not a 200.
+ * `seen` is told every good answer.
+ */
+export function load(
+  edgePort: number,
+  host: string,
+  path = '/',
+  { connections = 4, seen = (_body: string): void => undefined } = {},
+) {
   const failures: string[] = [];
   let requests = 0;
   let stopped = false;
@@ -92,7 +100,8 @@ export function load(edgePort: number, host: string, path = '/', connections = 4
     while (!stopped) {
       try {
         const { status, body } = await visit(edgePort, host, path, agent);
-        if (status !== 200) failures.push(`${status} ${body.slice(0, 100)}`);
+        if (status === 200) seen(body);
+        else failures.push(`${status} ${body.slice(0, 100)}`);
       } catch (error) {
         failures.push(String(error));
       }
