@@ -184,6 +184,13 @@ describe('a deploy in steps', () => {
     });
     await ann.run(['deploy', '--file', file, '--strategy', 'rolling']);
     expect(lastInput()['strategy']).toEqual({ kind: 'ROLLING' });
+    const steps = { kind: 'canary', steps: ['half'] };
+    await writeFile(
+      file,
+      JSON.stringify({ app: 'hello', image: 'registry/hello:1', strategy: steps }),
+    );
+    const bad = await ann.run(['deploy', '--file', file]);
+    expect([bad.code, bad.stderr]).toEqual([2, expect.stringContaining('"half" is no step')]);
     for (const wrong of [
       ['--steps', '10%:x'],
       ['--steps', 'half'],

@@ -1,5 +1,6 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import type { StrategyFile } from '../context/project.ts';
+import { usageError } from '../errors.ts';
 import type { CanaryStep, Strategy, StrategyInput } from '../graphql/types.ts';
 import { duration, parseDuration } from '../output/time.ts';
 import { integer, seconds, waitOptions } from './kit.ts';
@@ -68,8 +69,10 @@ const given = <K extends keyof StrategyInput>(key: K, value: StrategyInput[K] | 
 
 const whole = (value: number | undefined) => (value === undefined ? undefined : Math.round(value));
 
+const isAmount = (text: string) => /^(\d{1,4}|(100|\d{1,2})%)$/.test(text);
+
 function amount(text: string): string {
-  if (!/^(\d{1,4}|(100|\d{1,2})%)$/.test(text)) throw new InvalidArgumentError('Write 2 or 25%.');
+  if (!isAmount(text)) throw new InvalidArgumentError('Write 2 or 25%.');
   return text;
 }
 
@@ -88,9 +91,10 @@ function steps(text: string): CanaryStep[] {
 /** `10%`, `2`, `10%:5m` */
 function stepOf(text: string): CanaryStep {
   const [share = '', pause, ...rest] = text.trim().split(':');
-  if (rest.length > 0) throw new InvalidArgumentError(text);
+  if (!isAmount(share) || rest.length > 0)
+    throw usageError(`"${text}" is no step of a canary`, 'Write 10% or 10%:5m.');
   const pauseSeconds = pause === undefined ? null : Math.round(parseDuration(pause, 'pause'));
-  return { share: amount(share), pauseSeconds };
+  return { share, pauseSeconds };
 }
 
 /** `canary 10%, 50% for 5m`; `rolling` */
