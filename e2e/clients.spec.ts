@@ -100,6 +100,34 @@ describe('clients', () => {
     follower.kill('SIGINT');
   });
 
+  test('a canary by the command line: it waits, is promoted, and one that ends goes back by itself', async () => {
+    const canary = ['deploy', '--app', 'typed', '--image', image, '--strategy', 'canary'];
+    const waits = await cli([...canary, '--steps', '50%']);
+    expect(waits).toMatchObject({
+      code: 0,
+      out: expect.stringContaining(
+        'typed v2 waits at step 1 of 1. Go on: bulkhead promote --app typed',
+      ) as unknown,
+    });
+    const on = await cli(['promote', '--app', 'typed']);
+    expect(on).toMatchObject({
+      code: 0,
+      out: expect.stringContaining('typed v2 is ready') as unknown,
+    });
+
+    // Serves well, and ends when it is asked to.
+    const mortal =
+      "node -e \"require('http').createServer((q, a) => { a.end(); if (q.url === '/end') process.exit(7) }).listen(8080)\"";
+    const crash = cli([...canary, '--command', mortal, '--wait']);
+    const failed = await until('it has ended', async () => {
+      await visit(p.edgePort, tenant.host('typed'), '/end').catch(() => null);
+      return Promise.race([crash, null]);
+    });
+    expect(failed.code).toBe(1);
+    expect(failed.err).toContain('typed stays on v2');
+    expect(failed.err).toContain('web crashed');
+  });
+
   test('the command line says why a deploy failed, and its exit code tells it apart', async () => {
     expect((await cli(['apps', 'create', 'broken'])).code).toBe(0);
     const crashed = await cli([
