@@ -278,6 +278,39 @@ describe('blue-green', () => {
   });
 });
 
+describe('a deadline of progress', () => {
+  const strategy = { ...rolling, progressSeconds: 100 };
+  const at = (instances: readonly InstanceSnapshot[], over: object) => {
+    const times = { progressAt: 900_000, deadlineAt: 1_000_000 };
+    const deployment = deploymentOf({
+      ...{ strategy, fromReleaseId: 'r1', toReleaseId: 'r2', ...times, ...over },
+    });
+    return plan(app(rolling, instances, { deployment, routes: evenly('o0', 'o1', 'o2', 'o3') }));
+  };
+  const pulling = fresh('n0', { state: 'pulling', readyAt: null });
+  const progress = (steps: readonly Step[]) =>
+    steps.flatMap((step) => (step.do === 'progress' ? step.progress : []));
+
+  test('begins again with what was never seen before, and only with that', () => {
+    const [begun] = progress(at([...olds(4), pulling], { progress: -9, deadlineAt: 2e6 }));
+    const [ready = NaN] = progress(
+      at([...olds(4), fresh('n0')], { progress: begun, deadlineAt: 2e6 }),
+    );
+    expect(ready).toBeGreaterThan(begun ?? NaN);
+    expect(progress(at([...olds(4), pulling], { progress: ready, deadlineAt: 2e6 }))).toEqual([]);
+    expect(progress(at([...olds(3), fresh('n0')], { progress: ready, deadlineAt: 2e6 }))).toEqual([
+      ready + 1,
+    ]);
+  });
+
+  test('fails what does not get on, and not what waits at a gate', () => {
+    expect(told(at([...olds(4), pulling], {}))).toEqual(['fail DEADLINE_EXCEEDED']);
+    expect(told(at([...olds(4), pulling], { reachedAt: 1 }))).not.toContain(
+      'fail DEADLINE_EXCEEDED',
+    );
+  });
+});
+
 test('what the new release dropped runs until the last gate', () => {
   const worker = processOf('worker', null);
   const job = old('w0', { process: 'worker', port: null });
