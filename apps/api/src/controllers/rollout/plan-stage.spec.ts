@@ -82,7 +82,7 @@ const routed = (...weights: [string, number?][]): AppSnapshot['routes'] => [
 ];
 const evenly = (...ids: string[]) => routed(...ids.map((id): [string] => [id]));
 const quarter = routed(['n0', 256], ['o0', 192], ['o1', 192], ['o2', 192], ['o3', 192]);
-const half = routed(['n0', 256], ['n1', 256], ['o0', 171], ['o1', 171], ['o2', 171]);
+const half = routed(['n0', 255], ['n1', 255], ['o0', 170], ['o1', 170], ['o2', 170]);
 
 describe('a canary of a quarter, four wanted, one more allowed', () => {
   test.each<[string, AppSnapshot, string[]]>([
@@ -196,7 +196,7 @@ describe('while a canary is looked at', () => {
         ...Array<string>(4).fill('create r1'),
         'create r2',
         // One of two that are to share a quarter: it gets half of that.
-        'route n0:146 o0:256 o1:256 o2:256 o3:256',
+        'route n0:144 o0:252 o1:252 o2:252 o3:252',
       ],
     ],
   ])('%s', (_, steps, expected) => {
@@ -311,6 +311,39 @@ describe('a deadline of progress', () => {
   });
 });
 
+describe('a third release while the second is on its way', () => {
+  const worker = processOf('worker', null);
+  const third = (process: string, over: Partial<AppSnapshot> = {}) => {
+    const of = (id: string, release: number) =>
+      instanceOf(id, { ...{ process, releaseId: `r${release}`, version: release } });
+    const instances = [of('o0', 1), of('n0', 2), of('n1', 2), of('n2', 2)];
+    return appWith({
+      ...{ release: releaseOf(3, [web, worker]), from: releaseOf(1, [web, worker]) },
+      ...{ formation: { [process]: 4 }, instances },
+      deployment: deploymentOf({ fromReleaseId: 'r1', toReleaseId: 'r3' }),
+      ...over,
+    });
+  };
+  const failed = deploymentOf({ status: 'failed', fromReleaseId: 'r1', toReleaseId: 'r2' });
+
+  test.each<[string, AppSnapshot, string[]]>([
+    [
+      'what serves of the second stays until there is something better',
+      third('web', { routes: evenly('n0', 'n1', 'n2', 'o0') }),
+      ['create r3'],
+    ],
+    ['so do workers, which get no requests', third('worker'), ['create r3']],
+    [
+      'also when the second failed and the first is to come back',
+      third('worker', { release: releaseOf(1, [web, worker]), deployment: failed }),
+      ['create r1'],
+    ],
+  ])('%s', (_, before, expected) => {
+    const routes = told(plan(before)).filter((step) => !step.startsWith('route'));
+    expect(routes).toEqual(expected);
+  });
+});
+
 test('what the new release dropped runs until the last gate', () => {
   const worker = processOf('worker', null);
   const job = old('w0', { process: 'worker', port: null });
@@ -329,7 +362,7 @@ test('what the new release dropped runs until the last gate', () => {
   expect(told(plan(moved))).toEqual(['create r1']);
 });
 
-test('weights give each side its part, to a 256th', () => {
+test('weights give each side its part, to a tenth of a percent', () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 99 }),
@@ -345,7 +378,7 @@ test('weights give each side its part, to a 256th', () => {
         const weights = weightsOf(stage, wanted, ready);
         const part =
           (weights.new * ready.new) / (weights.new * ready.new + weights.old * ready.old);
-        expect(Math.abs(part - percent / 100)).toBeLessThan(0.005);
+        expect(Math.abs(part - percent / 100)).toBeLessThan(0.001);
         for (const weight of [weights.new, weights.old]) {
           expect(weight).toBeGreaterThanOrEqual(1);
           expect(weight).toBeLessThanOrEqual(256);

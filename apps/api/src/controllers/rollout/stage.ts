@@ -13,7 +13,13 @@ import {
   type Stage,
 } from '@bulkhead/protocol';
 import type { AppSnapshot, InstanceSnapshot } from './app-snapshot.ts';
-import { isCurrent, isResizable, runningDeployment, wantedProcesses } from './wanted.ts';
+import {
+  isCurrent,
+  isResizable,
+  routedProcess,
+  runningDeployment,
+  wantedProcesses,
+} from './wanted.ts';
 import type { WantedProcess } from './wanted.ts';
 
 /** new: what should run in the end. stable: what it goes back to. rest: neither, or of a deployment before. */
@@ -43,22 +49,22 @@ const isRestart = (app: AppSnapshot) => app.from?.family === app.release?.family
 /** The epoch of a stable instance that is made in the place of another. */
 export const stableEpoch = (app: AppSnapshot) => (isRestart(app) ? app.epoch - 1 : app.epoch);
 
-/** Whether requests reach it once it is ready. */
+/** Whether it does its work once it is ready: gets requests, or is of a process that gets none. */
 export function serves(app: AppSnapshot, stage: Stage | null, instance: InstanceSnapshot): boolean {
   const role = roleOf(app, stage, instance);
-  if (role === 'rest') return stays(app, stage, instance);
-  return servesRole(stage, role);
+  if (role !== 'rest') return sideServes(stage, instance.process, role);
+  return instance.process !== routedProcess || stays(app, stage, instance);
 }
 
-function servesRole(stage: Stage | null, role: 'new' | 'stable'): boolean {
-  const side = role === 'new' ? 'new' : 'old';
-  return stage === null || stage.serves === 'both' || stage.serves === side;
+function sideServes(stage: Stage | null, process: string, role: 'new' | 'stable'): boolean {
+  if (stage === null || stage.serves === 'both' || process !== routedProcess) return true;
+  return stage.serves === (role === 'new' ? 'new' : 'old');
 }
 
 /** What is left of before goes on serving, but nothing is let in that was never let through a gate. */
 function stays(app: AppSnapshot, stage: Stage | null, instance: InstanceSnapshot): boolean {
   const route = app.routes.find(({ host }) => host === app.host);
-  const served = route?.backends.some((each) => each.instance === instance.id) ?? false;
+  const served = route?.backends.some((each) => each.instance === instance.id) ?? true;
   const trusted = app.from === null || app.from.id === instance.releaseId;
   return served || (trusted && stage?.serves !== 'new');
 }
@@ -67,7 +73,7 @@ export interface Targets {
   readonly wanted: number;
   readonly new: number;
   readonly stable: number;
-  /** How many of both requests can reach in the end. */
+  /** How many of both do their work in the end. */
   readonly serving: number;
   /** Never more than this should run. */
   readonly most: number;
@@ -98,8 +104,9 @@ export function targetsOf(
   const isOld = app.from?.processes.some((each) => each.name === name) ?? false;
   const beside = stage.serves === 'both' ? wanted + surge - fresh : wanted;
   const stable = isOld ? Math.min(wanted, beside) : 0;
-  const serving =
-    (servesRole(stage, 'new') ? fresh : 0) + (servesRole(stage, 'stable') ? stable : 0);
+  const newServe = sideServes(stage, name, 'new');
+  const stableServe = sideServes(stage, name, 'stable');
+  const serving = (newServe ? fresh : 0) + (stableServe ? stable : 0);
   const less = (count: number) => Math.max(0, count - unavailable);
   return {
     wanted,
@@ -108,8 +115,8 @@ export function targetsOf(
     serving,
     most: stage.serves === 'both' ? wanted + surge : 2 * wanted,
     least: less(Math.min(wanted, serving)),
-    leastNew: servesRole(stage, 'new') ? less(fresh) : 0,
-    leastStable: servesRole(stage, 'stable') ? less(stable) : 0,
+    leastNew: newServe ? less(fresh) : 0,
+    leastStable: stableServe ? less(stable) : 0,
     moving: Math.max(1, surge),
   };
 }
@@ -137,10 +144,21 @@ export function weightsOf(
   // While some of the new ones still start, those that are ready get no more than their own part.
   const complete = Math.min(1, ready.new / Math.max(1, newCountOf(stage, wanted)));
   const part = trafficOf(stage, wanted) * complete;
-  const each = { new: part / ready.new, old: (1 - part) / ready.old };
-  const scale = 256 / Math.max(each.new, each.old);
-  const whole = (value: number) => (value === 0 ? 0 : Math.max(1, Math.round(value * scale)));
-  return { new: whole(each.new), old: whole(each.old) };
+  const [each, other] = [part / ready.new, (1 - part) / ready.old];
+  if (each === 0 || other === 0) return { new: each === 0 ? 0 : 1, old: other === 0 ? 0 : 1 };
+  const { large, small } = nearestRatio(Math.min(each, other) / Math.max(each, other));
+  return each < other ? { new: small, old: large } : { new: large, old: small };
+}
+
+/** Two weights up to 256 whose ratio is nearest to one of at most 1. */
+function nearestRatio(ratio: number): { large: number; small: number } {
+  let best = { large: 1, small: 1, off: Infinity };
+  for (let large = 256; large >= 1; large--) {
+    const small = Math.max(1, Math.round(large * ratio));
+    const off = Math.abs(small / large - ratio);
+    if (off < best.off) best = { large, small, off };
+  }
+  return best;
 }
 
 /** How many instances of a process are ready and new. */
