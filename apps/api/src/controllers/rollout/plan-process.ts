@@ -2,8 +2,8 @@
  * One process of one app: how many instances to make and which to take away. Set algebra over named
  * buckets, after Nomad's reconciler and the arithmetic of Kubernetes' rolling updates:
  *
- * - never more than `most` that should run (those on their way out are not counted, nor those on
- *   lost nodes);
+ * - never more than `most` that should run (those on their way out are not counted, up to a bound,
+ *   nor those on lost nodes);
  * - what is taken away leaves at least `least` ready, or as many as were ready before; between two
  *   gates of a deployment the same holds for each side, new and stable, by itself.
  */
@@ -14,6 +14,8 @@ export interface ProcessView {
   readonly targets: Targets;
   /** Instances of the process that should run (desired `running`). */
   readonly running: readonly InstanceSnapshot[];
+  /** How many are on their way out and not proven gone, but for those on lost nodes. */
+  readonly leaving: number;
   readonly roleOf: (instance: InstanceSnapshot) => Role;
   /** Whether requests reach it when it is ready. */
   readonly serves: (instance: InstanceSnapshot) => boolean;
@@ -30,6 +32,12 @@ export interface ProcessPlan {
   readonly create: { readonly new: number; readonly stable: number };
   readonly leave: readonly Leaving[];
 }
+
+/**
+ * Those on their way out are given time, and are on nobody's account. So that whoever deploys or
+ * deletes again and again does not fill the fleet with them, nothing is made past so many in all.
+ */
+export const mostInAll = (wanted: number) => 3 * wanted + 4;
 
 /** New copies that vanish unasked this often within a minute are not replaced at once. */
 const vanishedLimit = 3;
@@ -88,12 +96,15 @@ function whyItLeaves(
 }
 
 function planCreates(
-  { targets, vanished }: ProcessView,
+  { targets, vanished, leaving }: ProcessView,
   there: { new: number; stable: number; alive: readonly InstanceSnapshot[] },
 ): ProcessPlan['create'] {
   if (vanished >= vanishedLimit) return { new: 0, stable: 0 };
   const moving = there.alive.filter((each) => each.nodeDraining).length;
-  const room = targets.most + Math.min(targets.moving, moving) - there.alive.length;
+  const room = Math.min(
+    targets.most + Math.min(targets.moving, moving) - there.alive.length,
+    mostInAll(targets.wanted) - there.alive.length - leaving,
+  );
   const upTo = (missing: number, most: number) => Math.max(0, Math.min(missing, most));
   // What serves comes before what is tried.
   const stable = upTo(targets.stable - there.stable, room);

@@ -188,6 +188,14 @@ describe('planRollout', () => {
     expect(kinds(plan({ ...empty, routes: [] }))).toEqual(['finish']);
   });
 
+  test('whoever deletes again and again does not fill the fleet with what takes its time to end', () => {
+    const ending = Array.from({ length: 7 }, (_, n) => instanceOf(`e${n}`, { desired: 'gone' }));
+    const planned = (count: number) =>
+      kinds(plan(appWith({ instances: ending.slice(0, count), routes: serving(5) })));
+    expect(planned(6)).toContain('create');
+    expect(planned(7)).not.toContain('create');
+  });
+
   test('copies that vanish again and again are not replaced at once', () => {
     expect(kinds(plan(appWith({ vanished: { web: 3 }, routes: serving(5) })))).not.toContain(
       'create',

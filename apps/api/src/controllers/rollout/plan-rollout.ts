@@ -124,6 +124,9 @@ function planProcesses(
     const plan = planProcess({
       targets: targetsOf(app, stage, process),
       running: app.instances.filter((each) => each.process === name && each.desired === 'running'),
+      leaving: app.instances.filter(
+        (each) => each.process === name && each.desired !== 'running' && !each.nodeLost,
+      ).length,
       roleOf: (instance) => roleOf(app, stage, instance),
       serves: (instance) => serves(app, stage, instance),
       vanished: app.vanished[name] ?? 0,

@@ -12,7 +12,7 @@ import {
 } from '../testing/rollout-world.ts';
 import type { World } from '../testing/rollout-world.ts';
 import type { AppSnapshot, InstanceSnapshot } from './app-snapshot.ts';
-import { isReady, isSettled } from './plan-process.ts';
+import { isReady, isSettled, mostInAll } from './plan-process.ts';
 import { planRollout } from './plan-rollout.ts';
 import { processesOf, roleOf, serves, stageOf, targetsOf } from './stage.ts';
 import type { Step } from './plan-rollout.ts';
@@ -239,6 +239,9 @@ class Story {
       expect(running(this.world).length).toBeLessThanOrEqual(
         Math.max(running(before).length, most),
       );
+      const exist = (world: World) =>
+        world.instances.filter((each) => each.process === name && !each.nodeLost).length;
+      expect(exist(this.world)).toBeLessThanOrEqual(Math.max(exist(before), mostInAll(count)));
       // Of what gets requests, those that can; of what does not, all.
       const works = (each: InstanceSnapshot) => name !== 'web' || serves(before, stage, each);
       const ready = (world: World) =>
@@ -293,6 +296,9 @@ test('whatever people and agents do: never over the surge, never fewer ready tha
           // A minute in which there is nothing to do is longer than anything that time alone brings.
           for (let round = 0, quiet = 0; round < 400 && quiet < 60; round++) {
             quiet = story.step().length === 0 ? quiet + 1 : 0;
+            // What moves and cannot get on has its deadline for an end.
+            const { deployment } = world;
+            if (deployment?.status === 'running' && deployment.reachedAt === null) quiet = 0;
             live(world, () => steady[turn++ % steady.length] ?? 0.3, story.broken);
             world.now += 1_000;
           }
