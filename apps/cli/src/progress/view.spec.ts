@@ -3,7 +3,7 @@ import type { Deployment, DeploymentFailure, Instance } from '../graphql/types.t
 import { createStyle } from '../output/style.ts';
 import { width } from '../output/text.ts';
 import { judge } from './verdict.ts';
-import { changes, draw, stateOf, type Canvas } from './view.ts';
+import { adviseAtGate, changes, draw, stateOf, type Canvas } from './view.ts';
 
 const plain = createStyle(false);
 const at = '2026-01-31T12:00:00.000Z';
@@ -103,12 +103,25 @@ describe('the picture', () => {
       [200, 60],
     ] as const) {
       const lines = draw(
-        deployment({ instances, events }),
+        deployment({ instances, events, pause: { step: 1, since: at, until: at } }),
         canvas({ columns, rows, trouble: 't'.repeat(300) }),
       );
       expect(lines.length).toBeLessThan(rows);
       expect(Math.max(...lines.map(width))).toBeLessThanOrEqual(columns);
     }
+  });
+
+  it('says what it waits for at a gate, and what to type', () => {
+    const until = '2026-01-31T12:05:00.000Z';
+    const waits = deployment({ steps: 2, pause: { step: 1, since: at, until: null } });
+    const pauses = deployment({ steps: 2, pause: { step: 2, since: at, until } });
+    expect(draw(waits, canvas()).at(-1)).toContain('step 1 waits to be promoted: bulkhead promote');
+    expect(draw(pauses, canvas()).at(-1)).toMatch(
+      /step 2 goes on at \d\d:05:00; now: bulkhead promote/,
+    );
+    expect(adviseAtGate(waits, ' --app hello')).toBe(
+      'hello v2 waits at step 1 of 2. Go on: bulkhead promote --app hello. Go back: bulkhead abort --app hello',
+    );
   });
 
   it('shows why an instance does not come up', () => {

@@ -1,10 +1,4 @@
-import type {
-  Deployment,
-  DeploymentKind,
-  DeploymentPause,
-  Instance,
-  InstanceState,
-} from '../graphql/types.ts';
+import type { Deployment, DeploymentKind, Instance, InstanceState } from '../graphql/types.ts';
 import type { Style } from '../output/style.ts';
 import { fit, pad } from '../output/text.ts';
 import { clock, elapsed } from '../output/time.ts';
@@ -95,7 +89,8 @@ export function draw(deployment: Deployment, canvas: Canvas): string[] {
   const events = deployment.events.map((event) =>
     style.dim(fit(`  ${clock(event.at)}  ${event.message}`, columns)),
   );
-  const footer = trouble === null ? [] : [style.warn(fit(`  ${trouble}`, columns))];
+  const notes = [trouble ?? '', waitOf(deployment, now)].filter((note) => note !== '');
+  const footer = notes.map((note) => style.warn(fit(`  ${note}`, columns)));
   // The newest steps matter; the terminal must keep a line free, or it scrolls at every redraw.
   const space = Math.max(2, rows - 1 - lines.length - footer.length);
   const roomForInstances = Math.max(2, space - Math.min(events.length, 3));
@@ -103,19 +98,19 @@ export function draw(deployment: Deployment, canvas: Canvas): string[] {
     style.dim(`  … and ${String(more)} more`),
   );
   const steps = events.slice(-Math.min(6, Math.max(1, space - shown.length)));
-  if (deployment.pause !== null) {
-    footer.push(style.warn(fit(`  ${waitOf(deployment.pause)}`, columns)));
-  } else if (now.getTime() > Date.parse(deployment.deadlineAt) && deployment.status === 'RUNNING') {
-    footer.push(style.warn('  past its deadline; the platform should end it soon'));
-  }
   return [...lines, ...steps, ...shown, ...footer];
 }
 
-function waitOf({ step, until }: DeploymentPause): string {
-  const place = `step ${String(step)}`;
-  return until === null
+/** What it waits for, if that is worth a word. */
+function waitOf({ pause, deadlineAt, status }: Deployment, now: Date): string {
+  if (pause === null) {
+    const late = status === 'RUNNING' && now.getTime() > Date.parse(deadlineAt);
+    return late ? 'past its deadline; the platform should end it soon' : '';
+  }
+  const place = `step ${String(pause.step)}`;
+  return pause.until === null
     ? `${place} waits to be promoted: bulkhead promote, or bulkhead abort`
-    : `${place} goes on at ${clock(until)}; bulkhead promote goes on now, bulkhead abort goes back`;
+    : `${place} goes on at ${clock(pause.until)}; now: bulkhead promote; back: bulkhead abort`;
 }
 
 /** What a deployment at a gate waits for, and what to type. `place`: ` --app hello`. */
