@@ -1,7 +1,8 @@
-import type { ProcessDefinition } from '@bulkhead/protocol';
+import { extraOf, type ProcessDefinition } from '@bulkhead/protocol';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { PlatformTx, TenantTx } from '../db/transactions.ts';
+import type { StrategyRequest } from '../deployments/strategy.ts';
 import type { Caller } from '../roles/caller.ts';
 import {
   createTestDatabase,
@@ -216,6 +217,12 @@ describe('settle', () => {
         act: fc.constant('deploy' as const),
         memoryMiB: fc.constantFrom(16, 64, 256),
         count: fc.integer({ min: 0, max: 4 }),
+        strategy: fc.constantFrom<StrategyRequest>(
+          { kind: 'rolling', maxSurge: '25%' },
+          { kind: 'rolling', maxSurge: '100%' },
+          { kind: 'canary' },
+          { kind: 'blue-green', manual: true },
+        ),
       }),
     );
     await fc.assert(
@@ -262,10 +269,10 @@ describe('settle', () => {
                 });
               }
               if (one.act === 'deploy') {
-                const { count, memoryMiB } = one;
+                const { count, memoryMiB, strategy } = one;
                 return tx.deployments.deploy({
                   app: 'a',
-                  image: makeImage(),
+                  ...{ image: makeImage(), strategy },
                   processes: [{ name: 'web', count, memoryMiB }],
                 });
               }
@@ -305,12 +312,17 @@ describe('settle', () => {
           const status = (await act(owner, slug, (tx) => tx.apps.statuses([id]))).get(id);
           const web = status?.processes[0];
           const count = status?.health === 'stopped' ? 0 : (web?.count ?? 0);
+          const last = (await act(owner, slug, (tx) => tx.deployments.latest([id]))).get(id);
+          // What may stand beside what is wanted while it runs is held from its first moment.
+          const beside = last?.status === 'running' ? extraOf(last.strategy, count) : 0;
           const existing = await live();
           const memory = existing.reduce((sum, i) => sum + i.memoryMiB, 0);
           const ledger = await used(owner, slug);
-          expect(ledger.instances).toBeGreaterThanOrEqual(Math.max(count, existing.length));
+          expect(ledger.instances).toBeGreaterThanOrEqual(
+            Math.max(count + beside, existing.length),
+          );
           expect(ledger.memoryMiB).toBeGreaterThanOrEqual(
-            Math.max(count * (web?.memoryMiB ?? 0), memory),
+            Math.max((count + beside) * (web?.memoryMiB ?? 0), memory),
           );
         }
         // Stopped, all gone, the last deployment ended: nothing is left.
