@@ -147,6 +147,19 @@ describe('while a canary is looked at', () => {
       ['fail CRASHED'],
     ],
     [
+      'that ended twice, and whose last word did not come',
+      () => at([...olds(4), fresh('n0', { restarts: 2 })]),
+      ['fail CRASHED'],
+    ],
+    [
+      'that its host was restarted is no fault of it',
+      () => {
+        const lastExit = { ...ended.lastExit, exitCode: null };
+        return at([...olds(4), fresh('n0', { ...ended, lastExit })]);
+      },
+      [],
+    ],
+    [
       'one that was there before proves nothing',
       () => at([old('o0', ended), ...olds(4).slice(1), fresh('n0')]),
       [],

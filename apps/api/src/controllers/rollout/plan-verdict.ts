@@ -116,10 +116,14 @@ function failureOf(app: AppSnapshot, instance: InstanceSnapshot): DeploymentFail
   }
 }
 
+/** Its container was gone when the agent looked: the host restarted. */
+const isHostsDoing = (exit: InstanceSnapshot['lastExit']) =>
+  exit?.reason === 'exited' && exit.exitCode === null && exit.signal === null;
+
 /** Between gates a new one is watched: that it served and ended by itself once is enough. */
 function relapsed(app: AppSnapshot, instance: InstanceSnapshot): DeploymentFailure | null {
   const { lastExit: exit, readyAt, restarts } = instance;
-  if (!stageOf(app) || readyAt === null) return null;
+  if (!stageOf(app) || readyAt === null || isHostsDoing(exit)) return null;
   // Who is ready again says no more why it ended, and its word from before may not have come.
   if (restarts >= crashLimit)
     return failed('CRASHED', instance, exit?.message ?? `it ended ${restarts} times`);
