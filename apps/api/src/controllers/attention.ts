@@ -9,10 +9,11 @@ export async function appsInMotion(tenancy: Tenancy): Promise<string[]> {
     const rows = await tx.prisma.$queryRaw<{ id: string }[]>`
       SELECT "appId"::text AS "id" FROM "Deployment" WHERE "status" = 'running'
       UNION SELECT "id"::text FROM "App" WHERE "state" = 'deleting'
+      UNION SELECT "appId"::text FROM "Instance" WHERE "goneAt" IS NULL AND "nodeId" IS NULL
       UNION SELECT "appId"::text FROM "Instance"
-        WHERE "goneAt" IS NULL AND ("desired" = 'draining' OR "state" = 'pending'
-          OR ("desired" = 'running' AND "paused" <> "frozen")
-          OR ("oneOff" AND "desired" = 'running' AND ("state" = 'ended' OR "deadlineAt" < now())))
+        WHERE "goneAt" IS NULL AND ("desired" = 'draining' OR "paused" <> "frozen" OR "oneOff")
+          AND ("desired" = 'draining' OR ("desired" = 'running' AND ("paused" <> "frozen"
+            OR ("oneOff" AND ("state" = 'ended' OR "deadlineAt" < now())))))
       UNION SELECT i."appId"::text FROM "Instance" i JOIN "Node" n ON n."id" = i."nodeId"
         WHERE (n."state" = 'lost' OR n."draining") AND i."goneAt" IS NULL AND i."desired" = 'running'`;
     return rows.map(({ id }) => id);

@@ -11,6 +11,12 @@ export class Outbox {
   /** `kind` is `app` for a nudge; controllers add their own kinds (`instance`, `route`). */
   async add(kind: string, key: string | readonly string[]): Promise<void> {
     const keys = typeof key === 'string' ? [key] : key;
-    await this.#db.outbox.createMany({ data: keys.map((one) => ({ kind, key: one })) });
+    if (keys.length === 0) return;
+    // One parameter however many keys there are; their ids in the order of the keys.
+    await this.#db.$executeRaw`
+      INSERT INTO "Outbox" ("kind", "key")
+      SELECT ${kind}, k."key"
+      FROM jsonb_array_elements_text(${JSON.stringify(keys)}::jsonb) WITH ORDINALITY AS k("key", "n")
+      ORDER BY k."n"`;
   }
 }

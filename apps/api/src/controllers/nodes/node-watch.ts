@@ -5,7 +5,7 @@
  */
 import { heartbeat, nodeId, subjects } from '@bulkhead/protocol';
 import type { Heartbeat } from '@bulkhead/protocol';
-import type { PlatformTx, Tenancy } from '@bulkhead/tenancy';
+import { Prisma, type PlatformTx, type Tenancy } from '@bulkhead/tenancy';
 import type { Msg, NatsConnection, Subscription } from 'nats';
 import { planNodes } from './plan-nodes.ts';
 import type { NodeStep, NodeView } from './plan-nodes.ts';
@@ -119,16 +119,21 @@ async function readNodes(tx: PlatformTx): Promise<NodeView[]> {
 
 /** Answers the apps that must look again. */
 async function applyNodes(tx: PlatformTx, steps: readonly NodeStep[]): Promise<string[]> {
-  for (const { node, to } of steps) {
-    await tx.prisma.node.update({ where: { id: node }, data: { state: to } });
-  }
+  if (steps.length === 0) return [];
+  // Locked in order, as heartbeats and placements do; a node that was removed meanwhile has no row.
+  await tx.prisma.$executeRaw`
+    WITH judged AS (
+      SELECT n."id" AS "node", s."to"
+      FROM "Node" n
+      JOIN jsonb_to_recordset(${JSON.stringify(steps)}::jsonb) AS s("node" text, "to" text)
+        ON s."node" = n."id"
+      ORDER BY n."id" FOR NO KEY UPDATE OF n)
+    UPDATE "Node" n SET "state" = j."to"::"NodeState" FROM judged j WHERE n."id" = j."node"`;
   const changed = steps.filter(({ to }) => to !== 'suspect').map(({ node }) => node);
   if (changed.length === 0) return [];
-  const rows = await tx.prisma.instance.findMany({
-    where: { nodeId: { in: changed }, goneAt: null },
-    select: { appId: true },
-    distinct: ['appId'],
-  });
+  const rows = await tx.prisma.$queryRaw<{ appId: string }[]>`
+    SELECT DISTINCT "appId"::text AS "appId" FROM "Instance"
+    WHERE "nodeId" IN (${Prisma.join(changed)}) AND "goneAt" IS NULL`;
   return rows.map(({ appId }) => appId);
 }
 

@@ -18,6 +18,7 @@ export async function readWants(tx: PlatformTx): Promise<Want[]> {
       i."cpuMillis", i."memoryMiB", i."diskMiB"
     FROM "Instance" i JOIN "Release" r ON r."id" = i."releaseId"
     WHERE i."state" = 'pending' AND i."desired" = 'running' AND i."nodeId" IS NULL
+      AND i."goneAt" IS NULL
     ORDER BY i."createdAt", i."id" LIMIT ${batch}`;
   return rows.map(wantOf);
 }

@@ -212,8 +212,9 @@ function keysOf(
   instances: readonly { id: string; nodeId: string | null }[],
   ids: readonly string[],
 ): string[] {
+  const wanted = new Set(ids);
   return instances
-    .filter(({ id, nodeId }) => ids.includes(id) && nodeId !== null)
+    .filter(({ id, nodeId }) => wanted.has(id) && nodeId !== null)
     .map(({ id, nodeId }) => `${nodeId}.${id}`);
 }
 
