@@ -32,7 +32,7 @@ import { withFilter } from './seccomp-filter.ts';
 import { step } from './steps.ts';
 
 /** With less than this a start that failed for no reason given failed for that. */
-const leastFreeBytes = 1024 * 1024;
+const leastFree = { bytes: 1024 * 1024, inodes: 64 };
 
 /** Waits, takes in what loses its parent, and ends when it is told to. */
 const waiting = [
@@ -290,8 +290,10 @@ function startError(host: Host, command: string, error: unknown): Error {
     );
   // crun and conmon do not always say that it was the disk.
   for (const dir of [host.dirs.scratch, host.dirs.crun]) {
-    const { bavail, bsize } = statfsSync(dir);
-    if (bavail * bsize < leastFreeBytes) return outOfDisk(error);
+    const { bavail, bsize, files, ffree } = statfsSync(dir);
+    // A file system that has as many inodes as it has room says that it has none.
+    if (bavail * bsize < leastFree.bytes || (files > 0 && ffree < leastFree.inodes))
+      return outOfDisk(error);
   }
   return new RuntimeError('start-failed', 'The container could not be started.', options);
 }
