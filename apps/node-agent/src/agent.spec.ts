@@ -131,6 +131,19 @@ test('a crash is restarted after a while and tells its last lines', async () => 
   expect((await plane.state(one, 'ready')).exit).toBeNull();
 });
 
+test('what ended with its host is started at once, as no crash of its own', async () => {
+  const { plane, host } = await platform();
+  await host.startAgent({ firstDelay: 60_000, longestDelay: 60_000 });
+  await plane.want(await host.spec());
+  await plane.state(one, 'ready');
+  await host.stopAgent();
+  host.runtime.exit(one, { rebooted: true });
+  await host.startAgent({ firstDelay: 60_000, longestDelay: 60_000 });
+  await eventually('it runs again', () => plane.latest(one)?.restarts === 1);
+  expect(await plane.state(one, 'ready')).toMatchObject({ restarts: 1 });
+  expect(host.runtime.calls.start).toBe(2);
+});
+
 test('out of memory is told apart', async () => {
   const { plane, host } = await platform();
   await host.startAgent({ firstDelay: 60_000, longestDelay: 60_000 });

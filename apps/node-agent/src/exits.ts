@@ -42,12 +42,15 @@ export function describeHealthStop(
   };
 }
 
-export function describeVanished(now: Date): InstanceExit {
+/** Its container is gone, or ended with the host. */
+export function describeVanished(exit: ContainerExit | null, now: Date): InstanceExit {
   return {
     reason: 'exited',
     exitCode: null,
     signal: null,
-    message: 'its container was gone: the host restarted, or somebody removed it',
+    message: exit?.rebooted
+      ? 'the host restarted'
+      : 'its container was gone: the host restarted, or somebody removed it',
     lastLines: [],
     at: now.toISOString(),
   };

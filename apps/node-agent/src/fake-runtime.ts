@@ -235,7 +235,7 @@ export class FakeRuntime implements ContainerRuntime {
     const container = this.containers.get(id);
     if (container === undefined || container.status.state === 'stopped') return;
     const none = { exitCode: null, signal: null, oomKilled: false, diskFull: false };
-    const exit = { ...none, at: new Date(), ...how };
+    const exit = { ...none, rebooted: false, at: new Date(), ...how };
     container.status = { ...container.status, state: 'stopped', pid: null, exit };
     for (const onExit of container.onExit) onExit(exit);
     container.onExit.clear();

@@ -11,7 +11,7 @@ import {
 import { describeVanished } from './exits.ts';
 import { RestartPacer } from './pacer.ts';
 
-const exit = describeVanished(new Date(0));
+const exit = describeVanished(null, new Date(0));
 
 test('the delay doubles from a second to a minute', () => {
   const delays = [1, 2, 3, 6, 7, 1000].map((n) => backoffDelay(n, defaultRestartPolicy, 0));

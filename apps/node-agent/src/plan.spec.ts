@@ -27,7 +27,7 @@ const exit = {
 
 function container(state: ContainerStatus['state']): ContainerStatus {
   const stopped = {
-    ...{ exitCode: 1, signal: null, oomKilled: false, diskFull: false },
+    ...{ exitCode: 1, signal: null, oomKilled: false, diskFull: false, rebooted: false },
     at: new Date(now),
   };
   return {

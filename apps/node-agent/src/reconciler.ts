@@ -334,14 +334,16 @@ export class Reconciler {
     actual: ContainerStatus | null,
   ): Promise<void> {
     const before = instance.memory;
+    const ended = actual?.exit ?? null;
+    // An end with the host is no fault of the app's.
+    const own = ended?.rebooted ? null : ended;
     const health = healthOf(instance);
     const now = new Date();
     release(instance);
     this.#o.logs.unfollow(instance.id);
     if (desired.task !== null && !before.finished) {
       const lines = await this.#lastLines(instance);
-      const exit =
-        actual?.exit == null ? describeVanished(now) : describeExit(actual.exit, desired, lines);
+      const exit = own === null ? describeVanished(ended, now) : describeExit(own, desired, lines);
       this.#o.logs.say(instance.id, exit.message);
       await this.#remember(instance, memory.onCleared(memory.onFinished(before, exit)));
     } else if (before.stopping === 'finished') {
@@ -350,13 +352,13 @@ export class Reconciler {
       await this.#remember(instance, memory.onReplaced(before));
     } else if (before.stopping === 'health') {
       const lines = await this.#lastLines(instance);
-      const end = describeHealthStop(actual?.exit ?? null, health.message, lines, now);
+      const end = describeHealthStop(ended, health.message, lines, now);
       await this.#noteCrash(instance, end, now);
-    } else if (actual?.exit != null) {
+    } else if (own !== null) {
       const lines = await this.#lastLines(instance);
-      await this.#noteCrash(instance, describeExit(actual.exit, desired, lines), now);
+      await this.#noteCrash(instance, describeExit(own, desired, lines), now);
     } else {
-      const after = memory.onVanished(before, describeVanished(now));
+      const after = memory.onVanished(before, describeVanished(ended, now));
       await this.#remember(instance, this.#paced(after, now.getTime()));
     }
   }

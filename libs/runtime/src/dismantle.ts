@@ -103,7 +103,7 @@ export async function readExit(
   if (!existsSync(file)) {
     // conmon was killed: nobody knows the code.
     const at = new Date().toISOString();
-    return { exitCode: null, signal: null, oomKilled: oom, diskFull, at };
+    return { exitCode: null, signal: null, oomKilled: oom, diskFull, rebooted: false, at };
   }
   const exitCode = Number(readFileSync(file, 'utf8').trim());
   return {
@@ -111,6 +111,7 @@ export async function readExit(
     signal: signalName(exitCode),
     oomKilled: oom && exitCode !== 0,
     diskFull: diskFull && exitCode !== 0,
+    rebooted: false,
     at: statSync(file).mtime.toISOString(),
   };
 }

@@ -110,7 +110,7 @@ async function decide(host: Host, record: ContainerRecord): Promise<ContainerRec
         return record;
       }
       const exit = record.exit ?? {
-        ...{ exitCode: null, signal: null, oomKilled: false, diskFull: false },
+        ...{ exitCode: null, signal: null, oomKilled: false, diskFull: false, rebooted: true },
         at: new Date().toISOString(),
       };
       await dismantle(host, { ...record, process: null, conmon: null });

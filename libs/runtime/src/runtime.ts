@@ -51,6 +51,8 @@ export interface ContainerExit {
   oomKilled: boolean;
   /** It ended with another code than 0 while its writable layer was at its limit. */
   diskFull: boolean;
+  /** It ended with its host: nothing it did, and nobody knows more. */
+  rebooted: boolean;
   at: Date;
 }
 

@@ -49,6 +49,7 @@ export const containerRecord = z.object({
       signal: z.string().nullable(),
       oomKilled: z.boolean(),
       diskFull: z.boolean().default(false),
+      rebooted: z.boolean().default(false),
       at: z.string(),
     })
     .nullable(),

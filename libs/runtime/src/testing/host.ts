@@ -103,11 +103,12 @@ export async function traces(options: RuntimeOptions): Promise<string[]> {
   if (existsSync(`${options.stateDir}/layers`))
     found.push(...readdirSync(`${options.stateDir}/layers`).map((name) => `layer of ${name}`));
   const run = runDir(options.stateDir);
-  if (lstatSync(run, { throwIfNoEntry: false })) {
-    if (existsSync(run))
-      found.push(...readdirSync(`${run}/containers`).map((id) => `run of ${id}`));
-    found.push(`run directory ${realpathSync(run)}`);
-  }
+  if (existsSync(run))
+    found.push(
+      ...readdirSync(`${run}/containers`).map((id) => `run of ${id}`),
+      `run directory ${realpathSync(run)}`,
+    );
+  else if (lstatSync(run, { throwIfNoEntry: false })) found.push('link to no run directory');
   const containers = `${options.stateDir}/containers`;
   if (existsSync(containers))
     found.push(...readdirSync(containers).map((name) => `directory of ${name}`));
