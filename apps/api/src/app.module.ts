@@ -18,6 +18,7 @@ import { MembersModule } from './members/members.module.ts';
 import { METRICS, Metrics } from './metrics/metrics.ts';
 import { NatsModule } from './nats/nats.module.ts';
 import { NodesModule } from './nodes/nodes.module.ts';
+import { ResyncModule } from './resync/resync.module.ts';
 import { RegistryModule } from './registry/registry.module.ts';
 import { ReleasesModule } from './releases/releases.module.ts';
 import { SETTINGS, type Settings } from './settings.ts';
@@ -40,6 +41,7 @@ const features = [
   LogsModule,
   ImagesModule,
   NodesModule,
+  ResyncModule,
   StreamsModule,
 ];
 

@@ -102,6 +102,8 @@ const attacks = (): Record<string, Attack> => ({
   'Query.nodes': { document: '{ nodes { totalCount } }', codes: operators },
   'Query.node': { document: '{ node(name: "n1") { id } }', codes: operators },
   'Query.drainPlan': { document: '{ drainPlan(node: "n1") { to } }', codes: operators },
+  'Query.resyncWaiting': { document: '{ resyncWaiting(until: "1") }', codes: operators },
+  'Mutation.resync': { document: 'mutation { resync { until } }', codes: operators },
   'Query.tenants': { document: '{ tenants { totalCount } }', codes: operators },
   'Mutation.addMember': onApp('addMember', `email: "${attacker.email}", role: OWNER`),
   'Mutation.setMemberRole': onApp('setMemberRole', `email: "${victim.email}", role: VIEWER`),

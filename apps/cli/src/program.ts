@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { adminCommands } from './commands/admin.ts';
 import { appCommands } from './commands/apps.ts';
 import { completionCommands } from './commands/completion.ts';
 import { configCommands } from './commands/config.ts';
@@ -90,6 +91,7 @@ export function createProgram(io: Io): Command {
 
   program.commandsGroup('Operators:');
   nodeCommands(program, act);
+  adminCommands(program, act);
 
   program.commandsGroup('Other:');
   examples(

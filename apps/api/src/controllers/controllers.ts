@@ -24,6 +24,7 @@ import { NatsDelivery } from './outbox/delivery.ts';
 import type { Delivery } from './outbox/delivery.ts';
 import { Publisher, takeNudges } from './outbox/publisher.ts';
 import { Refill } from './outbox/refill.ts';
+import { Resync } from './outbox/resync.ts';
 import { Placement } from './placement/place.ts';
 import type { DrainMove } from './placement/plan-drain.ts';
 import type { Applied } from './reports/apply-reports.ts';
@@ -57,6 +58,8 @@ export class Controllers {
   readonly #placement: Placement;
   readonly #publisher: Publisher;
   readonly #refill: Refill;
+  /** Makes NATS equal to PostgreSQL, for an operator who asks for it. */
+  readonly resync: Resync;
   readonly #reports: ReportConsumer;
   readonly #edges: EdgeWatch;
   readonly #nodes: NodeWatch;
@@ -105,6 +108,7 @@ export class Controllers {
       onError: (key, error) => this.#failed('publish', error, { key }),
     });
     this.#refill = new Refill({ tenancy, nats });
+    this.resync = new Resync({ tenancy, nats });
     this.#reports = new ReportConsumer({
       tenancy,
       nats,

@@ -1,7 +1,7 @@
 import { afterEach, expect, test } from 'vitest';
 import { jetstream } from '@nats-io/jetstream';
 import { subjects } from '@bulkhead/protocol';
-import type { InstanceSpec } from '@bulkhead/protocol';
+import type { InstanceSpec, Route } from '@bulkhead/protocol';
 import { eventually } from '../testing/eventually.ts';
 import type { Delivery } from './outbox/delivery.ts';
 import { Platform } from './testing/platform.ts';
@@ -13,6 +13,10 @@ afterEach(async () => {
 });
 
 const hostOf = (app: string) => `${app}.demo.localhost`;
+const routeOf = (app: string): Route => ({
+  ...{ v: 1, host: hostOf(app), tenant: 'demo', app, state: 'stopped' },
+  ...{ backends: [], revision: 1 },
+});
 
 /** Keys of the bucket `desired`, as NATS holds them now. */
 /** Without those that are marked as deleted. */
@@ -239,4 +243,66 @@ test('a node that falls silent: its instances serve again elsewhere, and it drop
   await lost.reportAll();
   await lost.report(before?.id ?? '', 'gone');
   await eventually('it is gone', async () => (await platform.instances('moved')).length === 1);
+});
+
+test('a resync puts back what is missing and takes away what is stale, also twice at once and while a deploy goes on', async () => {
+  platform = await Platform.start({ replicas: 2 });
+  await platform.succeeded(await platform.deploy('kept'));
+  const [instance] = await platform.instances('kept');
+  const key = `${platform.agent.id}.${instance?.id ?? ''}`;
+  const [first, second] = platform.replicas;
+  const spec = (await (await first?.nats.kv('desired'))?.get(key))?.json<InstanceSpec>();
+  const put = (name: string, value: object) =>
+    first?.nats.js.publish(`$KV.${name}`, JSON.stringify(value));
+  // What the node was never to run, what belongs to a node that is not ours, and a route of no app.
+  const stray = { ...spec, instance: 'istray0000000', generation: 3 };
+  await put(`desired.${platform.agent.id}.istray0000000`, stray);
+  await put('desired.nforeign00000.iforeign00000', { ...stray, instance: 'iforeign00000' });
+  await put('routes.nobody.demo.localhost', routeOf('nobody'));
+  await eventually('the node runs the stray', () => platform.agent.instances.has('istray0000000'));
+  await first?.nats.jsm.streams.purge('KV_routes', { filter: `$KV.routes.${hostOf('kept')}` });
+  const deployment = await platform.deploy('kept', 'hello:2');
+  const [started] = await Promise.all([
+    first?.controllers.resync.start(),
+    second?.controllers.resync.start(),
+  ]);
+  expect(started).toMatchObject({ routes: 1, left: 1 });
+  expect(started?.stale).toBeGreaterThanOrEqual(1);
+  await eventually('all of it is delivered', async () => {
+    return (await first?.controllers.resync.waiting(started?.until ?? 0n)) === 0;
+  });
+  await platform.succeeded(deployment);
+  await eventually('the stray ended, and its key went with it', async () => {
+    const keys = await desiredKeys();
+    return !platform.agent.instances.has('istray0000000') && keys.length === 2;
+  });
+  const [now] = await platform.instances('kept');
+  expect((await desiredKeys()).sort()).toEqual(
+    [`${platform.agent.id}.${now?.id ?? ''}`, 'nforeign00000.iforeign00000'].sort(),
+  );
+  const routes = await first?.nats.kv('routes');
+  const hosts: string[] = [];
+  for await (const host of (await routes?.keys()) ?? []) hosts.push(host);
+  expect(hosts).toEqual([hostOf('kept')]);
+});
+
+test('an empty database takes no route away, and without NATS a resync says so', async () => {
+  platform = await Platform.start({ nodes: 0 });
+  const [replica] = platform.replicas;
+  await replica?.nats.js.publish('$KV.routes.kept.demo.localhost', JSON.stringify(routeOf('kept')));
+  expect(await replica?.controllers.resync.start()).toMatchObject({ stale: 0, left: 1 });
+  await platform.natsServer.stop();
+  await expect(replica?.controllers.resync.start()).rejects.toThrow(/NATS cannot be reached/);
+});
+
+test('one bucket alone is lost: it is filled again', async () => {
+  platform = await Platform.start();
+  await platform.succeeded(await platform.deploy('kept'));
+  const [replica] = platform.replicas;
+  await replica?.nats.jsm.streams.delete('KV_routes');
+  await eventually('the route is back', async () => {
+    const entry = await (await replica?.nats.kv('routes'))?.get(hostOf('kept')).catch(() => null);
+    return entry?.operation === 'PUT';
+  });
+  expect(platform.agent.delivered.some(({ desired }) => desired === 'gone')).toBe(false);
 });

@@ -517,6 +517,11 @@ describe('tenants, members and operators', () => {
     expect(await refusal(ann, ['nodes', 'drain', 'node-1'])).toBe(
       '4 error: only operators may see nodes',
     );
+    expect((await ops.run(['admin', 'resync'])).stdout).toBe(
+      '2 instances and 1 route written to NATS again, 1 stale key removed.\n',
+    );
+    expect(await ops.json(['admin', 'resync', '--detach'])).toMatchObject({ stale: 1, left: 0 });
+    expect(await refusal(ann, ['admin', 'resync'])).toBe('4 error: only operators may resync');
     expect(await ops.json(['tenants', 'list', '--all'])).toMatchObject([{ slug: 'demo' }]);
     expect((await ops.run(['quota', 'set', 'apps=20', '-t', 'demo'])).stdout).toMatch(
       /^apps +0 +20 /m,

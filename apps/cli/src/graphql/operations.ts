@@ -439,6 +439,13 @@ export const nodeInfo = operation<{ node: T.NodeInfo }, { name: string }>(
     instances(first: 200) { ${page} nodes { id tenant app process oneOff state cpuMillis memoryMiB } } } }`,
 );
 
+export const resync = operation<{ resync: T.Resync }, object>(
+  'mutation Resync { resync { until instances routes stale left } }',
+);
+export const resyncWaiting = operation<{ resyncWaiting: number }, { until: string }>(
+  'query ResyncWaiting($until: ID!) { resyncWaiting(until: $until) }',
+);
+
 type NodeOperation = { input: { node: string } };
 export const cordonNode = operation<{ cordonNode: T.Node }, NodeOperation>(
   `mutation CordonNode($input: NodeInput!) { cordonNode(input: $input) { ${node} } }`,

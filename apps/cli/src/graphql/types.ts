@@ -312,6 +312,14 @@ export interface NodeInfo extends Node {
   instances: Page<NodeInstance>;
 }
 
+export interface Resync {
+  until: string;
+  instances: number;
+  routes: number;
+  stale: number;
+  left: number;
+}
+
 export interface DrainMove {
   instance: string;
   tenant: string;

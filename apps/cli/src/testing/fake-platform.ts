@@ -232,6 +232,13 @@ export class FakePlatform {
       throw refuse('FORBIDDEN', 'only operators may list every tenant');
     return connection([...this.tenantMap.values()], args);
   }
+  /** Changes that still wait, less with every look. */
+  readonly #resyncWaits = [2, 0];
+  resync(_args: object, context: Context) {
+    if (!this.#user(context).operator) throw refuse('FORBIDDEN', 'only operators may resync');
+    return { until: '7', instances: 2, routes: 1, stale: 1, left: 0 };
+  }
+  resyncWaiting = () => this.#resyncWaits.shift() ?? 0;
   /** Walls that the one node lacks. */
   missingWalls: readonly string[] = [];
   readonly #nodeState: FakeNodeState = { cordoned: false, draining: false, labels: {} };

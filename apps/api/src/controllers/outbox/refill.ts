@@ -2,11 +2,12 @@
  * NATS may lose everything. A stream that has been filled from PostgreSQL carries a mark in its
  * metadata; one without it is new, and everything that should be in it is put into the outbox. A
  * marked stream that holds less than it should (a power cut took its end) is filled again as well.
- * Only values are put, never taken away: an empty database must not empty the edges.
+ * Only values are put, never taken away (an operator's `Resync` does that): an empty database must not empty the edges.
  */
 import { streams } from '@bulkhead/protocol';
 import type { Tenancy } from '@bulkhead/tenancy';
 import type { NatsLink } from '../../nats/nats.ts';
+import { addInstances, addRoutes } from './resync.ts';
 
 const mark = 'bulkhead-filled';
 const desiredStream = `KV_${streams.desiredBucket}`;
@@ -68,17 +69,7 @@ export class Refill {
   }
 
   async #fill(stream: string): Promise<void> {
-    await this.#options.tenancy.platform(async (tx) => {
-      if (stream === routesStream) {
-        await tx.prisma.$executeRaw`
-          INSERT INTO "Outbox" ("kind", "key")
-          SELECT 'route', "host" FROM "Route" WHERE NOT "deleted" ORDER BY "host"`;
-        return;
-      }
-      await tx.prisma.$executeRaw`
-        INSERT INTO "Outbox" ("kind", "key")
-        SELECT 'instance', "nodeId" || '.' || "id" FROM "Instance"
-        WHERE "goneAt" IS NULL AND "nodeId" IS NOT NULL ORDER BY "id"`;
-    });
+    const add = stream === routesStream ? addRoutes : addInstances;
+    await this.#options.tenancy.platform(add);
   }
 }
