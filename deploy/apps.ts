@@ -2,8 +2,8 @@
 import { ensureCredentials } from './credentials.ts';
 import { ensureServiceDirectory } from './files.ts';
 import { buildFingerprint } from './fingerprint.ts';
-import { ensureFleetCertificate } from './fleet-tls.ts';
-import { edgePermissions } from './nats/permissions.ts';
+import { ensureFleetCertificate, ensureNodesAuthority } from './fleet-tls.ts';
+import { edgePermissions } from '@bulkhead/protocol/bus-access';
 import { ensureNode } from './node.ts';
 import { agentService } from './services/agent.ts';
 import { apiService, runAdmin } from './services/api.ts';
@@ -14,6 +14,7 @@ import {
   ensureHaproxyFiles,
   haproxyService,
 } from './services/edge.ts';
+import { ensureGateFiles, gateService } from './services/gate.ts';
 import { ensureNatsCreds, ensureNatsSeeds, ensureNatsUserSeed } from './services/nats.ts';
 import type { Layout, PlatformSettings } from './settings.ts';
 import { startServices, type Steps } from './start-services.ts';
@@ -27,9 +28,11 @@ export async function startApps(
 ): Promise<void> {
   const { step } = steps;
   const build = await buildFingerprint(settings.root);
-  const certificate = await step('Making the certificate of the API', () =>
-    ensureFleetCertificate(paths, { kind: 'api' }, paths.apiTls, owners.api),
-  );
+  const { certificate, gate } = await step('Making the certificates of the fleet', async () => {
+    const made = await ensureFleetCertificate(paths, { kind: 'api' }, paths.apiTls, owners.api);
+    await ensureNodesAuthority(paths, owners.api);
+    return { certificate: made, gate: await ensureGateFiles(settings, paths, owners.api) };
+  });
   await step(
     'Migrating the database',
     async (s) => void (await runAdmin(s, settings, paths, owners.api, ['migrate'])),
@@ -69,6 +72,7 @@ export async function startApps(
     return await ensureHaproxyFiles(s, settings, paths, owners.edge);
   });
   await startServices(steps, settings, paths, [
+    ...(gate === null ? [] : [gateService(settings, paths, owners.api, gate)]),
     apiService(settings, paths, owners.api, build, certificate),
     haproxyService(settings, owners.edge, haproxy),
     edgeService(settings, paths, owners.edge, build),

@@ -1,5 +1,5 @@
 /**
- * `npm run up | down | test | test:vm | bench | build` on a machine with nothing but Node 18, npm and git:
+ * `npm run up | join | down | test | test:vm | bench | build` on a machine with nothing but Node 18, npm and git:
  * installs what is missing, builds, and hands over to Node 24 and the TypeScript beside this file.
  * Each step looks first whether there is anything to do, so a second run is quick.
  */
@@ -14,6 +14,7 @@ import * as toolchain from './bootstrap/toolchain.mjs';
 const root = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
 const programs = {
   up: 'deploy/up.ts',
+  join: 'deploy/join.ts',
   down: 'deploy/down.ts',
   test: 'deploy/test.ts',
   bench: 'bench/run.ts',
@@ -22,6 +23,7 @@ const programs = {
 const usage = `usage: npm run <command>
 
   up      install, build and start the platform, and deploy the sample app
+  join    install, build, and make this host a node of a fleet: -- TOKEN
   down    stop everything and leave nothing running; -- --purge deletes the data as well
   test    lint, type check, and all tests
   bench   measure against Docker

@@ -50,10 +50,41 @@ export async function ensureFleetCertificate(
     : await issueCertificate(authority, holder, now, days);
   // The certificate last: when one is missing or of another key, the next run makes both again.
   if (!keeps) await ensureFile(file('cert'), '', 0o600, owner);
-  await ensureFile(file('ca'), authority.cert, 0o600, owner);
+  // The API's names those who sign nodes, too: see below.
+  if (
+    holder.kind !== 'api' ||
+    (await readTextIfThere(file('ca')))?.startsWith(authority.cert) !== true
+  )
+    await ensureFile(file('ca'), authority.cert, 0o600, owner);
   await ensureFile(file('key'), key, 0o600, owner);
   await ensureFile(file('cert'), cert, 0o600, owner);
   return createHash('sha256').update(authority.cert).update(cert).digest('hex').slice(0, 16);
+}
+
+/**
+ * What the API signs nodes by, for its user alone: an authority of its own, so that it can make no
+ * certificate that a node would take for the API's. `ca.pem` beside the API's certificate then names
+ * both, for whom it lets in; `fleet-ca.cert.pem` is what nodes are to trust.
+ */
+export async function ensureNodesAuthority(
+  paths: Pick<Layout, 'rootKeys' | 'apiKeys' | 'apiTls'>,
+  owner: Owner,
+  now = new Date(),
+): Promise<void> {
+  const fleet = await ensureAuthority(paths, now);
+  const file = (name: string) => join(paths.apiKeys, name);
+  const known = {
+    cert: await readTextIfThere(file('nodes-ca.cert.pem')),
+    key: await readTextIfThere(file('nodes-ca.key.pem')),
+  };
+  const { days, renewAt } = lifetimes.authority;
+  const keeps = known.cert !== null && known.key !== null && hasDaysLeft(known.cert, now, renewAt);
+  const nodes = keeps ? (known as Credential) : await makeAuthority(now, days, 'Bulkhead nodes');
+  if (!keeps) await ensureFile(file('nodes-ca.cert.pem'), '', 0o600, owner);
+  await ensureFile(file('nodes-ca.key.pem'), nodes.key, 0o600, owner);
+  await ensureFile(file('nodes-ca.cert.pem'), nodes.cert, 0o600, owner);
+  await ensureFile(file('fleet-ca.cert.pem'), fleet.cert, 0o600, owner);
+  await ensureFile(join(paths.apiTls, 'ca.pem'), fleet.cert + nodes.cert, 0o600, owner);
 }
 
 async function ensureAuthority(paths: Pick<Layout, 'rootKeys'>, now: Date): Promise<Credential> {

@@ -2,7 +2,7 @@
 import { ensureFile } from './files.ts';
 import { ensureApiKeys } from './keys.ts';
 import { natsServerBinary } from './nats/binary.ts';
-import { apiPermissions } from './nats/permissions.ts';
+import { apiPermissions } from '@bulkhead/protocol/bus-access';
 import { apiCredsFile } from './services/api.ts';
 import * as nats from './services/nats.ts';
 import * as postgres from './services/postgres.ts';
@@ -34,6 +34,7 @@ export async function startInfrastructure(
       permissions: apiPermissions(),
     };
     await nats.ensureNatsCreds(seeds, apiCredsFile(paths), api, owners.api);
+    await nats.ensureNatsSigner(seeds, paths, owners.api);
     const registryFingerprint = await registry.ensureRegistryFiles(
       settings,
       paths,

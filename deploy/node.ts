@@ -5,7 +5,7 @@ import { makeSealingKeyPair, type SealingKeyPair } from '@bulkhead/protocol';
 import { ensureDirectory, ensureFile, ensureFileOnce, root as rootUser } from './files.ts';
 import { ensureFleetCertificate } from './fleet-tls.ts';
 import { publicKeyOf } from './nats/identity.ts';
-import { nodePermissions } from './nats/permissions.ts';
+import { nodePermissions } from '@bulkhead/protocol/bus-access';
 import { ensureNatsCreds, ensureNatsSeeds, ensureNatsUserSeed } from './services/nats.ts';
 import { registryHost } from './services/registry.ts';
 import type { Layout, PlatformSettings } from './settings.ts';
@@ -16,6 +16,8 @@ export interface NodeRegistration {
   sealingKey: SealingKeyPair['publicKey'];
   natsUser: string;
   registrySecret: string;
+  /** Where other hosts reach it and its containers. */
+  place?: { address: string; network: string };
 }
 
 /** `register` is idempotent by name and gives the node's id. */
@@ -38,7 +40,12 @@ export async function ensureNode(
     0o600,
   );
 
-  const id = await register({ name, sealingKey, natsUser: publicKeyOf(natsSeed), registrySecret });
+  const id = await register({
+    ...{ name, sealingKey, natsUser: publicKeyOf(natsSeed), registrySecret },
+    ...(settings.listen !== null && {
+      place: { address: settings.listen, network: settings.node.network },
+    }),
+  });
 
   const user = { name: id, seed: natsSeed, permissions: nodePermissions(id) };
   const seeds = await ensureNatsSeeds(paths);

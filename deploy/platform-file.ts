@@ -37,6 +37,7 @@ export async function writePlatformFile(settings: PlatformSettings): Promise<voi
     root: settings.root,
     options: {
       portBase: settings.portBase ?? undefined,
+      listen: settings.listen ?? undefined,
       domain: settings.domain,
       databaseUrl: settings.databaseUrl ?? undefined,
       signUp: settings.signUp,

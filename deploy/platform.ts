@@ -87,7 +87,7 @@ async function assertOurs(settings: PlatformSettings, paths: Layout): Promise<vo
 }
 
 /** Two agents with one name for their cgroup or table would remove each other's containers. */
-async function assertNamesFree(settings: PlatformSettings): Promise<void> {
+export async function assertNamesFree(settings: PlatformSettings): Promise<void> {
   const taken = await findTakenNames(settings);
   if (taken.length > 0)
     throw new StepFailure(

@@ -1,4 +1,5 @@
 /** What one platform on one machine is made of: where it keeps its state, its ports, its names. */
+import { isIPv4 } from 'node:net';
 import { join, resolve } from 'node:path';
 
 export interface Ports {
@@ -11,6 +12,8 @@ export interface Ports {
   edgeMetrics: number;
   /** Where agents dial the API. */
   streams: number;
+  /** Where hosts join, on a platform that others reach. */
+  join: number;
 }
 
 /** Names and ranges of the local node; two platforms on one machine must not share any of them. */
@@ -35,6 +38,8 @@ export interface PlatformSettings {
   root: string;
   stateDir: string;
   host: '127.0.0.1';
+  /** IPv4 address of this host at which others come in, to the gate and to streams; null: none do. */
+  listen: string | null;
   ports: Ports;
   /** Null: the default ports. */
   portBase: number | null;
@@ -56,6 +61,7 @@ export interface PlatformOptions {
   stateDir?: string | undefined;
   /** With a base, the ports are base, base + 1, ... in the order of `Ports`; see `portsFrom`. */
   portBase?: number | undefined;
+  listen?: string | undefined;
   domain?: string | undefined;
   databaseUrl?: string | undefined;
   signUp?: 'open' | 'closed' | undefined;
@@ -73,6 +79,7 @@ export const defaultPorts: Ports = {
   agentMetrics: 4100,
   edgeMetrics: 4101,
   streams: 4102,
+  join: 4103,
 };
 
 export const portsFrom = (base: number): Ports => ({
@@ -84,6 +91,7 @@ export const portsFrom = (base: number): Ports => ({
   agentMetrics: base + 5,
   edgeMetrics: base + 6,
   streams: base + 7,
+  join: base + 8,
 });
 
 /** An error of the person who set an option: shown without a stack. */
@@ -106,10 +114,16 @@ export function makeSettings(options: PlatformOptions): PlatformSettings {
     throw new SettingsError(
       `the state directory's path may have letters, digits and _ . / - only, not "${stateDir}"`,
     );
+  const listen = options.listen ?? null;
+  if (listen !== null && (!isIPv4(listen) || /^(127|0)\./.test(listen)))
+    throw new SettingsError(
+      `BULKHEAD_LISTEN must be the IPv4 address by which other hosts reach this one, not "${listen}"`,
+    );
   return {
     root: options.root,
     stateDir,
     host: '127.0.0.1',
+    listen,
     ports: portBase === undefined ? defaultPorts : portsFrom(portBase),
     portBase: portBase ?? null,
     domain: options.domain ?? 'localhost',
@@ -161,6 +175,7 @@ export function optionsFromEnvironment(
     root,
     stateDir: value('BULKHEAD_STATE'),
     portBase: number('BULKHEAD_PORT_BASE'),
+    listen: value('BULKHEAD_LISTEN'),
     domain: value('PLATFORM_DOMAIN'),
     databaseUrl: value('DATABASE_URL'),
     signUp,
@@ -194,6 +209,7 @@ export const layout = (stateDir: string) => ({
   apiTls: join(stateDir, 'keys/api/tls'),
   edgeKeys: join(stateDir, 'keys/edge'),
   postgres: join(stateDir, 'postgres'),
+  gate: join(stateDir, 'gate'),
   nats: join(stateDir, 'nats'),
   registry: join(stateDir, 'registry'),
   edge: join(stateDir, 'edge'),

@@ -23,7 +23,7 @@ export interface StopOptions {
 }
 
 /** Nobody above may be needed by those below: the agent first, so that nothing is started again. */
-const stopOrder = ['agent', 'edge', 'haproxy', 'api', 'registry', 'nats', 'postgres'];
+const stopOrder = ['agent', 'edge', 'haproxy', 'gate', 'api', 'registry', 'nats', 'postgres'];
 
 export async function stopPlatform(options: StopOptions): Promise<void> {
   const settings = await readSettings({ root: options.root, stateDir: options.stateDir });

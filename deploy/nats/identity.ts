@@ -16,13 +16,15 @@ import {
   type Account,
   type User,
 } from '@nats-io/jwt';
-import type { NatsPermissions } from './permissions.ts';
+import { grantOf, type NatsPermissions } from '@bulkhead/protocol/bus-access';
 
-/** Secret seeds of the three signing keys; whoever has them can make any user. */
+/** Secret seeds; whoever has them can make any user. */
 export interface NatsSeeds {
   operator: string;
   system: string;
   platform: string;
+  /** Signs the users of nodes that join, for the platform's account. The API has it. */
+  signer: string;
 }
 
 /** The server's configuration of trust: public, nothing in it is secret. */
@@ -40,6 +42,7 @@ export function makeNatsSeeds(): NatsSeeds {
     operator: text(createOperator().getSeed()),
     system: text(createAccount().getSeed()),
     platform: text(createAccount().getSeed()),
+    signer: text(createAccount().getSeed()),
   };
 }
 
@@ -80,7 +83,12 @@ export async function makeNatsTrust(seeds: NatsSeeds): Promise<NatsTrust> {
       {
         name: 'PLATFORM',
         id: platform.getPublicKey(),
-        jwt: await encodeAccount('PLATFORM', platform, { limits: platformLimits }, signer),
+        jwt: await encodeAccount(
+          'PLATFORM',
+          platform,
+          { limits: platformLimits, signing_keys: [keyOf(seeds.signer).getPublicKey()] },
+          signer,
+        ),
       },
     ],
   };
@@ -101,12 +109,7 @@ export async function issueNatsCreds(
 ): Promise<string> {
   const platform = keyOf(seeds.platform);
   const key = keyOf(user.seed);
-  const grant: Partial<User> = {
-    pub: { allow: [...user.permissions.publish] },
-    sub: { allow: [...user.permissions.subscribe] },
-    allowed_connection_types: ['STANDARD'],
-    bearer_token: false,
-  };
+  const grant = grantOf(user.permissions);
   const claims = previous === null ? null : readClaims(previous);
   const isCurrent =
     claims !== null &&

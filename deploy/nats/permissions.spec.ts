@@ -4,7 +4,7 @@ import { Kvm } from '@nats-io/kv';
 import { credsAuthenticator, type Msg, type NatsConnection } from 'nats';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { issueNatsCreds, makeNatsSeeds, makeUserSeed } from './identity.ts';
-import { apiPermissions, edgePermissions, nodePermissions } from './permissions.ts';
+import { apiPermissions, edgePermissions, nodePermissions } from '@bulkhead/protocol/bus-access';
 import { PlatformNats } from './testing.ts';
 
 const a = 'naaaaaaaaaaaa';

@@ -14,7 +14,7 @@ import {
   makeUserSeed,
   type NatsSeeds,
 } from './identity.ts';
-import type { NatsPermissions } from './permissions.ts';
+import type { NatsPermissions } from '@bulkhead/protocol/bus-access';
 
 export class PlatformNats {
   readonly seeds: NatsSeeds;

@@ -19,6 +19,9 @@ export const agentEnvironment = (
   NODE_DIR: paths.node,
   NATS_URL: natsUrl(settings),
   REGISTRY_HOST: registryHost(settings),
+  ...(settings.listen === null
+    ? {}
+    : { FLEET_STREAMS: `${settings.listen}:${settings.ports.streams}` }),
   AGENT_METRICS_PORT: String(settings.ports.agentMetrics),
   AGENT_NETWORK: settings.node.network,
   AGENT_CGROUP: settings.node.cgroup,

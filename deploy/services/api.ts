@@ -4,6 +4,7 @@ import type { Step } from '../bootstrap/steps.mjs';
 import type { Owner } from '../files.ts';
 import type { Layout, PlatformSettings } from '../settings.ts';
 import { asOwner, type Service } from '../supervise.ts';
+import { gateSocket } from './gate.ts';
 import { checkHttp } from './http.ts';
 import { natsUrl } from './nats.ts';
 import { databaseUrlFile } from './postgres.ts';
@@ -26,9 +27,16 @@ const environment = (settings: PlatformSettings, paths: Layout): Record<string, 
   BULKHEAD_KEY_DIR: paths.apiKeys,
   API_HOST: settings.host,
   API_PORT: String(settings.ports.api),
-  STREAMS_HOST: settings.host,
+  STREAMS_HOST: settings.listen ?? settings.host,
   STREAMS_PORT: String(settings.ports.streams),
   STREAMS_TLS_DIR: paths.apiTls,
+  ...(settings.listen === null
+    ? {}
+    : {
+        FLEET_ADDRESS: settings.listen,
+        FLEET_JOIN_PORT: String(settings.ports.join),
+        GATE_SOCKET: gateSocket(paths),
+      }),
   PLATFORM_DOMAIN: settings.domain,
   EDGE_PUBLIC_PORT: String(settings.ports.edge),
   REGISTRY_HOST: registryHost(settings),

@@ -19,9 +19,10 @@ import {
   makeNatsSeeds,
   makeNatsTrust,
   makeUserSeed,
+  publicKeyOf,
   type NatsSeeds,
 } from '../nats/identity.ts';
-import type { NatsPermissions } from '../nats/permissions.ts';
+import type { NatsPermissions } from '@bulkhead/protocol/bus-access';
 import type { Layout, PlatformSettings } from '../settings.ts';
 import type { Service } from '../supervise.ts';
 
@@ -34,9 +35,25 @@ export const natsUrl = (settings: PlatformSettings) =>
 /** The keys of this platform's NATS, made once. Root only: with them, any user can be made. */
 export async function ensureNatsSeeds(paths: Layout): Promise<NatsSeeds> {
   const file = join(paths.rootKeys, 'nats-seeds.json');
-  return JSON.parse(
-    await ensureFileOnce(file, () => JSON.stringify(makeNatsSeeds(), null, 2), 0o600),
-  ) as NatsSeeds;
+  const made = makeNatsSeeds();
+  const known = JSON.parse(
+    await ensureFileOnce(file, () => JSON.stringify(made, null, 2), 0o600),
+  ) as Partial<NatsSeeds>;
+  // A platform from before there was more than one host has no signer.
+  const seeds = { ...made, ...known };
+  await ensureFile(file, JSON.stringify(seeds, null, 2), 0o600);
+  return seeds;
+}
+
+/** By what the API makes users of nodes that join. */
+export async function ensureNatsSigner(
+  seeds: NatsSeeds,
+  paths: Layout,
+  owner: Owner,
+): Promise<void> {
+  const { signer, platform } = seeds;
+  const content = JSON.stringify({ signer, account: publicKeyOf(platform) });
+  await ensureFile(join(paths.apiKeys, 'nats-signer.json'), content, 0o600, owner);
 }
 
 /** A user's key, made once: its public half can be registered before there are credentials. */

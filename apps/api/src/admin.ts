@@ -30,6 +30,7 @@ const node = z.object({
   sealingKey: z.looseObject({ kty: z.literal('OKP'), crv: z.literal('X25519'), x: z.string() }),
   natsUser: z.string().min(1),
   registrySecret: z.string().min(32),
+  place: z.object({ address: z.ipv4(), network: z.cidrv4() }).optional(),
 });
 
 type Command = (settings: Settings) => Promise<unknown>;
@@ -55,11 +56,15 @@ const commands: Readonly<Record<string, Command>> = {
   },
 
   'register-node': async (settings) => {
-    const { sealingKey, ...input } = node.parse(await readInput());
+    const { sealingKey, place = null, ...input } = node.parse(await readInput());
     // Whatever else came along: only the public half is kept.
     const { kty, crv, x } = sealingKey;
     return withTenancy(settings, async (tenancy) => {
-      const { id, name } = await tenancy.registerNode({ ...input, sealingKey: { kty, crv, x } });
+      const { id, name } = await tenancy.registerNode({
+        ...input,
+        place,
+        sealingKey: { kty, crv, x },
+      });
       return { id, name };
     });
   },

@@ -14,6 +14,7 @@ test('what is left out has the defaults of a single machine', () => {
     edgePublicPort: 8080,
     registry: { host: '127.0.0.1:5000', scheme: 'http' },
     signUpOpen: true,
+    fleet: null,
     controllers: true,
   });
 });

@@ -60,6 +60,14 @@ const environment = z
       .optional(),
     /** Where clients reach this very replica's /streams, when several answer to one name. */
     STREAMS_PUBLIC_URL: z.url({ protocol: /^wss?$/ }).optional(),
+    /** IPv4 address by which other hosts reach this one. Without it none can join. */
+    FLEET_ADDRESS: z.ipv4().optional(),
+    /** The port there at which hosts join. */
+    FLEET_JOIN_PORT: portOr(4103),
+    /** Addresses of the hosts with an edge; FLEET_ADDRESS when empty. */
+    FLEET_EDGES: networks,
+    /** Admin socket of the gate, by which it is told whom to let in. */
+    GATE_SOCKET: z.string().startsWith('/').optional(),
     CONTROLLERS: z.enum(['on', 'off']).default('on'),
     LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
     /** Most bytes of tenants' logs that JetStream keeps; the oldest go first. */
@@ -89,9 +97,20 @@ export interface Settings {
   signUpOpen: boolean;
   /** Null: this replica opens none. */
   streams: (RelaySettings & { readonly publicUrl: string | null }) | null;
+  /** Null: this host is the whole fleet. */
+  fleet: FleetSettings | null;
   controllers: boolean;
   logLevel: string;
   logsMaxBytes: number;
+}
+
+export interface FleetSettings {
+  /** By which other hosts reach this one. */
+  readonly address: string;
+  readonly joinPort: number;
+  readonly edges: readonly string[];
+  /** Null: nobody is let in or out by this replica. */
+  readonly gateSocket: string | null;
 }
 
 /** What is wrong with the environment, one line for each variable; nothing of a value is repeated. */
@@ -126,6 +145,7 @@ export function readSettings(env: Readonly<Record<string, string | undefined>>):
     maxTenantsPerUser: values.MAX_TENANTS_PER_USER,
     signUpOpen: values.SIGN_UP === 'open',
     streams: streamsOf(values),
+    fleet: fleetOf(values),
     controllers: values.CONTROLLERS === 'on',
     logLevel: values.LOG_LEVEL,
     logsMaxBytes: values.LOGS_MAX_BYTES,
@@ -139,6 +159,15 @@ function streamsOf(values: z.infer<typeof environment>): Settings['streams'] {
     ...{ host: values.STREAMS_HOST, port, tlsDir },
     advertise: values.STREAMS_ADVERTISE ?? null,
     publicUrl: values.STREAMS_PUBLIC_URL ?? null,
+  };
+}
+
+function fleetOf(values: z.infer<typeof environment>): FleetSettings | null {
+  const { FLEET_ADDRESS: address, FLEET_EDGES: edges } = values;
+  if (address === undefined) return null;
+  return {
+    ...{ address, joinPort: values.FLEET_JOIN_PORT, edges: edges.length > 0 ? edges : [address] },
+    gateSocket: values.GATE_SOCKET ?? null,
   };
 }
 

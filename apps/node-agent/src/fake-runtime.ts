@@ -54,6 +54,8 @@ export class FakeRuntime implements ContainerRuntime {
 
   async reconcile(): Promise<void> {}
 
+  async setFleet(): Promise<void> {}
+
   async ensureImage(
     { digest }: { digest: string },
     onProgress?: (progress: PullProgress | null) => void,

@@ -1,19 +1,24 @@
 /**
  * The agent's process. `main.js` runs it until SIGTERM, which stops no container; `main.js destroy`
  * removes every container of this node and what the runtime set up on the host; `main.js doctor`
- * tells what this host can and cannot do.
+ * tells what this host can and cannot do; `main.js join` makes the host a node of a fleet.
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
 import { createRuntime, type ContainerRuntime } from '@bulkhead/runtime';
 import { pino, type Logger } from 'pino';
 import { Agent } from './agent.ts';
+import { Attendance } from './attendance.ts';
 import { doctor, findMissingWalls } from './doctor.ts';
 import { readIdentity } from './identity.ts';
+import { joinFleet } from './join.ts';
 import { lockDirectory } from './lock.ts';
+import { readMembership } from './membership.ts';
 import { AgentMetrics, serveMetrics } from './metrics.ts';
 import { readSettings, type Settings } from './settings.ts';
+import { openTunnels } from './tunnels.ts';
 
 const version = '0.1.0';
 /** A stop in good order takes this long at most, ms; being killed at any point is safe too. */
@@ -62,6 +67,7 @@ async function makeRuntime(
 
 async function run(settings: Settings, log: Logger): Promise<void> {
   const identity = await readIdentity(settings.NODE_DIR);
+  const membership = await readMembership(settings.NODE_DIR);
   // Before anything is made: what runs already goes on without us.
   const missingWalls = await findMissingWalls(settings);
   if (missingWalls.length > 0) log.warn({ missingWalls }, 'runs without walls, as it was told');
@@ -70,7 +76,21 @@ async function run(settings: Settings, log: Logger): Promise<void> {
   const agent = new Agent({ settings, identity, runtime, version, missingWalls, metrics, log });
   // First: a port that is taken must be known before anything is started.
   await serveMetrics(settings.AGENT_METRICS_PORT, agent.metrics, () => agent.health());
+  if (membership) {
+    const { local, gate } = membership;
+    const pairs = (['nats', 'registry', 'api'] as const).map((name) => ({
+      from: local[name],
+      to: gate[name],
+    }));
+    await openTunnels(pairs, join(settings.NODE_DIR, 'tls'), log);
+  }
   await agent.start();
+  const streams = membership?.streams ?? settings.FLEET_STREAMS;
+  const attendance =
+    streams === undefined
+      ? null
+      : new Attendance({ streams, nodeDir: settings.NODE_DIR, runtime, log });
+  await attendance?.start();
   log.info({ node: identity.id, nodeName: identity.name }, 'the agent runs');
 
   let stopping = false;
@@ -78,7 +98,7 @@ async function run(settings: Settings, log: Logger): Promise<void> {
     if (stopping) return;
     stopping = true;
     log.info({ signal }, 'stopping; containers go on running');
-    await Promise.race([agent.stop(), delay(stopDeadlineMs)]);
+    await Promise.race([Promise.all([agent.stop(), attendance?.stop()]), delay(stopDeadlineMs)]);
     process.exit(0);
   };
   process.on('SIGTERM', (signal) => void stop(signal));
@@ -97,14 +117,51 @@ async function destroy(settings: Settings, log: Logger): Promise<void> {
   log.info('every container of this node is removed');
 }
 
-async function main(): Promise<void> {
-  const [command, ...rest] = process.argv.slice(2);
-  if (command === 'doctor') process.exit(await doctor(rest, process.env));
-  if (rest.length > 0 || (command !== undefined && command !== 'destroy')) {
-    process.stderr.write('Usage: bulkhead-agent [doctor [--json] | destroy]\n');
+const usage = `Usage: bulkhead-agent [doctor [--json] | destroy]
+       bulkhead-agent join TOKEN [--name NAME] [--address IPV4]
+`;
+
+/** A host that joined has its network, and what NATS and the registry are called, from the fleet. */
+async function readAllSettings(): Promise<Settings> {
+  const settings = readSettings(process.env);
+  const membership = await readMembership(settings.NODE_DIR);
+  if (membership === null) return settings;
+  return {
+    ...settings,
+    AGENT_NETWORK: membership.network,
+    NATS_URL: `nats://${membership.local.nats}`,
+    REGISTRY_HOST: membership.registryHost,
+  };
+}
+
+/** The token may come by the environment (BULKHEAD_JOIN_TOKEN): arguments can be seen by every process. */
+async function joinCommand(args: string[]): Promise<void> {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { name: { type: 'string' }, address: { type: 'string' } },
+  });
+  const token = positionals[0] ?? process.env['BULKHEAD_JOIN_TOKEN'];
+  if (token === undefined || positionals.length > 1) {
+    process.stderr.write(usage);
     process.exit(2);
   }
   const settings = readSettings(process.env);
+  // A host without its walls must not become one of a fleet; whoever allows that says so as for a start.
+  await findMissingWalls(settings);
+  const { id, name, network } = await joinFleet({ nodeDir: settings.NODE_DIR, token, ...values });
+  process.stdout.write(`${JSON.stringify({ id, name, network })}\n`);
+}
+
+async function main(): Promise<void> {
+  const [command, ...rest] = process.argv.slice(2);
+  if (command === 'doctor') process.exit(await doctor(rest, process.env));
+  if (command === 'join') return joinCommand(rest);
+  if (rest.length > 0 || (command !== undefined && command !== 'destroy')) {
+    process.stderr.write(usage);
+    process.exit(2);
+  }
+  const settings = await readAllSettings();
   const log = pino({ name: 'agent', level: settings.LOG_LEVEL });
   process.on('unhandledRejection', (error) => log.error({ err: error }, 'unhandled rejection'));
   await lockDirectory(settings.NODE_DIR);

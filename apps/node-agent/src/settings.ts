@@ -32,6 +32,8 @@ const settingsSchema = z.object({
   NATS_URL: z.string().default('nats://127.0.0.1:4222'),
   /** Registry reached by plain http, as host:port. */
   REGISTRY_HOST: z.string().default('127.0.0.1:5000'),
+  /** Where nodes attend, host:port, on the control plane's own host; one that joined was told. Without it there are no other hosts. */
+  FLEET_STREAMS: z.string().optional(),
   AGENT_METRICS_PORT: port.default(4100),
   AGENT_NETWORK: z.string().default('10.201.0.0/16'),
   AGENT_CGROUP: z.string().default('bulkhead'),

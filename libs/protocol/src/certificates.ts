@@ -5,7 +5,7 @@
  * certificates are made and nowhere else.
  */
 import 'reflect-metadata';
-import { randomBytes, webcrypto } from 'node:crypto';
+import { createPublicKey, randomBytes, webcrypto } from 'node:crypto';
 import {
   BasicConstraintsExtension,
   ExtendedKeyUsage,
@@ -13,10 +13,14 @@ import {
   KeyUsageFlags,
   KeyUsagesExtension,
   PemConverter,
+  Pkcs10CertificateRequest,
+  Pkcs10CertificateRequestGenerator,
   SubjectAlternativeNameExtension,
   X509Certificate,
   X509CertificateGenerator,
+  type JsonGeneralName,
 } from '@peculiar/x509';
+import { invalid } from './errors.ts';
 import { apiServerName } from './streams/streams.ts';
 
 export { apiServerName };
@@ -36,14 +40,22 @@ export interface Credential {
   readonly key: string;
 }
 
-/** What a certificate is for. */
-export type Holder = { readonly kind: 'api' } | { readonly kind: 'node'; readonly node: string };
+/** What a certificate is for; the gate is where other hosts come in, at an IPv4 address. */
+export type Holder =
+  | { readonly kind: 'api' }
+  | { readonly kind: 'gate'; readonly address: string }
+  | { readonly kind: 'node'; readonly node: string };
 
-export async function makeAuthority(now: Date, days: number): Promise<Credential> {
+/** @param name Its common name: authorities are told apart by it. */
+export async function makeAuthority(
+  now: Date,
+  days: number,
+  name = 'Bulkhead fleet',
+): Promise<Credential> {
   const keys = await webcrypto.subtle.generateKey(curve, true, ['sign', 'verify']);
   const certificate = await X509CertificateGenerator.createSelfSigned({
     serialNumber: serialNumber(),
-    name: 'CN=Bulkhead fleet',
+    name: `CN=${name}`,
     ...validity(now, days),
     signingAlgorithm: signing,
     keys,
@@ -63,16 +75,68 @@ export async function issueCertificate(
   days: number,
 ): Promise<Credential> {
   const keys = await webcrypto.subtle.generateKey(curve, true, ['sign', 'verify']);
+  const cert = await certify(authority, holder, keys.publicKey, now, days);
+  return { cert, key: await toPem(keys.privateKey) };
+}
+
+/** A new private key, PEM. */
+export async function makeKey(): Promise<string> {
+  const keys = await webcrypto.subtle.generateKey(curve, true, ['sign', 'verify']);
+  return toPem(keys.privateKey);
+}
+
+/** A request for a certificate of this private key; who the holder is says whoever signs. */
+export async function makeRequest(key: string): Promise<string> {
+  const spki = createPublicKey(key).export({ type: 'spki', format: 'der' });
+  const keys = {
+    privateKey: await fromPem(key),
+    publicKey: await webcrypto.subtle.importKey('spki', spki, curve, true, ['verify']),
+  };
+  const request = await Pkcs10CertificateRequestGenerator.create({
+    keys,
+    signingAlgorithm: signing,
+  });
+  return `${request.toString('pem')}\n`;
+}
+
+/** Of a request only its key is believed. INVALID for what is none, or whose sender lacks the private half. */
+export async function signRequest(
+  authority: Credential,
+  request: string,
+  holder: Holder,
+  now: Date,
+  days: number,
+): Promise<string> {
+  return certify(authority, holder, await keyOfRequest(request), now, days);
+}
+
+async function keyOfRequest(pem: string): Promise<webcrypto.CryptoKey> {
+  try {
+    const request = new Pkcs10CertificateRequest(pem);
+    if (await request.verify()) return await request.publicKey.export(curve, ['verify']);
+  } catch {
+    // Said below.
+  }
+  throw invalid('this is no certificate request for a key on P-256');
+}
+
+async function certify(
+  authority: Credential,
+  holder: Holder,
+  publicKey: webcrypto.CryptoKey,
+  now: Date,
+  days: number,
+): Promise<string> {
   const issuer = new X509Certificate(authority.cert);
   const isNode = holder.kind === 'node';
   const certificate = await X509CertificateGenerator.create({
     serialNumber: serialNumber(),
-    subject: `CN=${isNode ? holder.node : 'api'}`,
+    subject: `CN=${isNode ? holder.node : holder.kind}`,
     issuer: issuer.subject,
     ...validity(now, days),
     signingAlgorithm: signing,
     signingKey: await fromPem(authority.key),
-    publicKey: keys.publicKey,
+    publicKey,
     extensions: [
       new BasicConstraintsExtension(false, undefined, true),
       new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
@@ -80,14 +144,24 @@ export async function issueCertificate(
       new ExtendedKeyUsageExtension([
         isNode ? ExtendedKeyUsage.clientAuth : ExtendedKeyUsage.serverAuth,
       ]),
-      new SubjectAlternativeNameExtension([
-        isNode
-          ? { type: 'url', value: nodeUri(holder.node) }
-          : { type: 'dns', value: apiServerName },
-      ]),
+      new SubjectAlternativeNameExtension(namesOf(holder)),
     ],
   });
-  return { cert: `${certificate.toString('pem')}\n`, key: await toPem(keys.privateKey) };
+  return `${certificate.toString('pem')}\n`;
+}
+
+function namesOf(holder: Holder): JsonGeneralName[] {
+  switch (holder.kind) {
+    case 'api':
+      return [{ type: 'dns', value: apiServerName }];
+    case 'gate':
+      return [
+        { type: 'dns', value: apiServerName },
+        { type: 'ip', value: holder.address },
+      ];
+    case 'node':
+      return [{ type: 'url', value: nodeUri(holder.node) }];
+  }
 }
 
 /**
@@ -105,10 +179,9 @@ export async function isGood(
     const certificate = new X509Certificate(cert);
     const issuer = new X509Certificate(authority);
     const names = certificate.getExtension(SubjectAlternativeNameExtension)?.names.items ?? [];
-    const wanted = holder.kind === 'node' ? nodeUri(holder.node) : apiServerName;
     return (
       hasDaysLeft(cert, now, leastDays) &&
-      names.some(({ value }) => value === wanted) &&
+      namesOf(holder).every((wanted) => names.some(({ value }) => value === wanted.value)) &&
       (await certificate.verify({ publicKey: issuer.publicKey, signatureOnly: true }))
     );
   } catch {

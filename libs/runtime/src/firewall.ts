@@ -1,4 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs';
+import { isIPv4 } from 'node:net';
 import { CommandError, run } from './exec.ts';
 import { NetlinkSocket, NETLINK_NETFILTER, NETLINK_ROUTE, NLM_F_DUMP } from './netlink.ts';
 import { step } from './steps.ts';
@@ -9,7 +10,7 @@ import { step } from './steps.ts';
  *
  * A container may reach the public internet through NAT and the resolvers, nothing else: no other
  * container (of its own tenant neither, in this version), no private or link-local network, not the
- * host itself. Nobody forwards into a container; only this host connects to it.
+ * host itself. Only this host connects to a container, and in a fleet the hosts with an edge.
  *
  * Should the table vanish, the policy rules of `ip rule` prohibit all forwarding from and to
  * containers, because they want a mark that only the table sets: closed, not open. `ensure` puts
@@ -63,8 +64,16 @@ export function policyRules(network: string): string[][] {
   ].map((rule, index) => ['pref', String(firstPriority + index), ...rule]);
 }
 
-export function firewallRules(options: FirewallOptions, resolvers: readonly string[]): string {
+export function firewallRules(
+  options: FirewallOptions,
+  resolvers: readonly string[],
+  edges: readonly string[] = [],
+): string {
   const ours = `"${options.vethPrefix}-*"`;
+  const fromEdges =
+    edges.length > 0 ? `ip saddr { ${edges.join(', ')} } oifname ${ours} ct state new accept` : '';
+  // Answers only: what a container begins goes through the rules below.
+  const toEdges = edges.length > 0 ? 'ct direction reply ct state established accept' : '';
   const dns =
     resolvers.length > 0
       ? `ip daddr { ${resolvers.join(', ')} } meta l4proto { tcp, udp } th dport 53 accept`
@@ -97,11 +106,13 @@ table inet ${options.table} {
     iifname ${ours} oifname ${ours} drop
     iifname ${ours} jump outbound
     oifname ${ours} ct state established,related accept
+    ${fromEdges}
     oifname ${ours} drop
   }
   chain outbound {
     meta nfproto ipv6 drop
     ct state invalid drop
+    ${toEdges}
     ct state new add @flows { ip saddr ct count over ${flowsOfContainer} } drop
     ${dns}
     ip daddr { ${privateNetworks.join(', ')} } drop
@@ -165,6 +176,7 @@ export class Firewall {
   /** How the kernel lists the table when it is whole. */
   #listing = '';
   #healing: Promise<void> | null = null;
+  #edges: readonly string[] = [];
   resolvers: string[] = [];
 
   constructor(options: FirewallOptions) {
@@ -184,7 +196,7 @@ export class Firewall {
       step('set-policy-rules');
       await addRule(rule);
     }
-    const rules = firewallRules(this.#options, this.resolvers);
+    const rules = firewallRules(this.#options, this.resolvers, this.#edges);
     for (let attempt = 0; attempt < 20; attempt++) {
       const before = this.#currentGeneration();
       step('load-rules');
@@ -199,6 +211,16 @@ export class Firewall {
     throw new Error(
       'Others change the nftables rules without pause; the walls cannot be verified.',
     );
+  }
+
+  /** IPv4 addresses of hosts that may connect to containers, beside this one. */
+  async setEdges(edges: readonly string[]): Promise<void> {
+    if (edges.some((edge) => !isIPv4(edge)))
+      throw new Error('an edge is named by its IPv4 address');
+    const sorted = [...edges].sort();
+    if (sorted.join() === this.#edges.join()) return;
+    this.#edges = sorted;
+    await this.apply();
   }
 
   /** Makes sure that the table is whole; throws when it cannot be mended. Costs microseconds while nobody changed any rule. */

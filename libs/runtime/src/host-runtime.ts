@@ -23,6 +23,7 @@ import { limitTenant, relimitContainer } from './container-limits.ts';
 import { openLayers } from './disk.ts';
 import type { WritableLayers } from './disk.ts';
 import { Firewall } from './firewall.ts';
+import { ensureRoutes } from './fleet-routes.ts';
 import { conmonCgroup, containerCgroup } from './host.ts';
 import type { Host } from './host.ts';
 import { Images } from './images.ts';
@@ -46,6 +47,7 @@ import type {
   CopyOut,
   Exec,
   ExecOptions,
+  FleetPlaces,
   HostFacts,
   HostUsage,
   PullProgress,
@@ -183,6 +185,12 @@ class HostRuntime implements ContainerRuntime {
     const turn = ids.slice(this.#lookedAt, this.#lookedAt + looksAtOnce);
     this.#lookedAt += looksAtOnce;
     return turn;
+  }
+
+  async setFleet(places: FleetPlaces): Promise<void> {
+    // Who may come in first; the ways to others are no wall.
+    await this.#host.firewall.setEdges(places.edges);
+    await ensureRoutes(this.#options.idBase, places);
   }
 
   ensureImage(

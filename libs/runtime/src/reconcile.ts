@@ -12,6 +12,7 @@ import { prepareRunDir, runDir } from './run-dir.ts';
 import type { RuntimeEvent } from './runtime.ts';
 import type { ContainerRecord } from './state.ts';
 import { raiseHostWatches } from './watches.ts';
+import { ensureRoutes } from './fleet-routes.ts';
 import { step } from './steps.ts';
 
 /** Directories, cgroup parents, firewall: what must be there before any container. */
@@ -181,6 +182,7 @@ export async function clearHost(host: Host): Promise<void> {
   await host.slots.close();
   await host.layers().destroy();
   await host.firewall.remove();
+  await ensureRoutes(host.addresses.idBase(0), { edges: [], places: [] });
   await host.cgroups.kill(conmonCgroup(host));
   host.cgroups.remove(host.cgroup);
   for (const dir of Object.values(host.dirs))

@@ -223,8 +223,18 @@ export interface ContainerRuntime {
   diskPool(): { bytes: number; usedBytes: number } | null;
   /** What the host's runtime holds, for metrics. */
   usage(): Promise<HostUsage>;
+  /** Who beside this host may connect to containers, and where those of other hosts are. */
+  setFleet(places: FleetPlaces): Promise<void>;
   /** Removes everything this runtime ever made on this host: containers, cgroup parents, nftables table, interfaces. For `npm run down`. */
   destroy(): Promise<void>;
+}
+
+/** Of the other hosts; addresses are IPv4. */
+export interface FleetPlaces {
+  /** Hosts with an edge: they alone may connect to containers. */
+  readonly edges: readonly string[];
+  /** Networks of containers, and the hosts that they are on. */
+  readonly places: readonly { readonly address: string; readonly network: string }[];
 }
 
 /** How far a pull has come. Bytes are those of the compressed layers. */

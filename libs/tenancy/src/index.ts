@@ -29,6 +29,7 @@ export type { TaskRequest } from './tasks/tasks.ts';
 export type { InstancePlace, InstanceView } from './instances/instances.ts';
 export { quotaResources, type QuotaResource, type QuotaUsageView } from './quota/resources.ts';
 export type { AuditEntryView } from './audit/audit.ts';
+export type { JoinTokenView } from './nodes/joining.ts';
 export type { CapacityView, NodeInstanceView, NodeRegistration, NodeView } from './nodes/nodes.ts';
 /** The database's words. `Prisma` is here for the controllers' typed SQL; its client is not. */
 export type * from './generated/enums.ts';

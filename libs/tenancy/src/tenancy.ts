@@ -23,6 +23,7 @@ import { PrismaClient } from './generated/client.ts';
 import { Instances } from './instances/instances.ts';
 import { Orders } from './instances/orders.ts';
 import { Members } from './members/members.ts';
+import { Joining } from './nodes/joining.ts';
 import { Nodes, type NodeRegistration, type NodeView } from './nodes/nodes.ts';
 import { mayPull, nodeFromRegistrySecret } from './nodes/registry-access.ts';
 import { OperatorQuota, PlatformQuota, Quota } from './quota/quota.ts';
@@ -170,6 +171,7 @@ export class Tenancy {
       const auditOf = (tenantId: string | null) => new AuditWriter(db, tenantId, actor, now);
       return work({
         nodes: new Nodes(db, auditOf(null)),
+        joining: new Joining(db, auditOf(null), now),
         tenants: new AllTenants(db),
         quota: new OperatorQuota(db, auditOf),
       });
@@ -178,18 +180,20 @@ export class Tenancy {
 
   /** The controllers' door: sees every tenant. Not for requests. */
   platform<T>(work: (tx: PlatformTx) => Promise<T>): Promise<T> {
-    return this.#asPlatform((db, now) =>
-      work({
+    return this.#asPlatform((db, now) => {
+      const audit = new AuditWriter(db, null, platformActor, now);
+      return work({
         prisma: db,
         apps: new PlatformApps(db),
         releases: new PlatformReleases(this.#cipher),
         deployments: new PlatformDeployments(db, now),
         quota: new PlatformQuota(db),
-        nodes: new Nodes(db, new AuditWriter(db, null, platformActor, now)),
+        nodes: new Nodes(db, audit),
+        joining: new Joining(db, audit, now),
         outbox: new Outbox(db),
         auditOf: (tenantId, actor) => new AuditWriter(db, tenantId, actor, now),
-      }),
-    );
+      });
+    });
   }
 
   /**

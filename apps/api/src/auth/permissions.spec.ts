@@ -1,3 +1,4 @@
+import { RequestMethod } from '@nestjs/common';
 import { ModulesContainer } from '@nestjs/core';
 import { GraphQLSchemaHost } from '@nestjs/graphql';
 import type { FastifyInstance } from 'fastify';
@@ -52,7 +53,8 @@ function routeName(method: object, controller: object): string | null {
   const path = Reflect.getMetadata('path', method) as string | undefined;
   if (path === undefined) return null;
   const base = String(Reflect.getMetadata('path', controller) ?? '/');
-  return `GET /${[base, path]
+  const verb = RequestMethod[Reflect.getMetadata('method', method) as RequestMethod];
+  return `${verb} /${[base, path]
     .flatMap((part) => part.split('/'))
     .filter(Boolean)
     .join('/')}`;
@@ -101,6 +103,7 @@ test('only these are open to everybody', () => {
     'GET /registry/token',
     'Mutation.signIn',
     'Mutation.signUp',
+    'POST /fleet/join',
   ]);
 });
 
@@ -116,6 +119,7 @@ test('there are no routes beside these and GraphQL itself', () => {
     'GET, HEAD /readyz',
     'GET, HEAD /registry/token',
     'GET, HEAD, POST /graphql',
+    'POST /fleet/join',
   ]);
 });
 

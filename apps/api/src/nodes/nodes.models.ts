@@ -74,6 +74,21 @@ export class Node {
   @Field(() => DateTime, { nullable: true, description: 'When it was last heard of.' })
   lastSeenAt: Date | null;
 
+  @Field(() => String, {
+    nullable: true,
+    description: 'IPv4 address by which other hosts reach it; null for the only host.',
+  })
+  address: string | null;
+
+  @Field(() => String, { nullable: true, description: 'Addresses of its containers.' })
+  network: string | null;
+
+  @Field(() => DateTime, {
+    nullable: true,
+    description: 'When its certificate ends; its agent renews it before.',
+  })
+  certificateEndsAt: Date | null;
+
   @Field(() => DateTime, { description: 'When it was registered.' })
   createdAt: Date;
 
@@ -162,3 +177,84 @@ export class LabelNodeInput extends NodeInput {
 }
 
 export const NodeInstanceConnection = connectionOf(NodeInstance, 'NodeInstance');
+
+@ObjectType({ description: 'Lets one host join the fleet, once. For operators.' })
+export class JoinToken {
+  @Field(() => ID, { description: 'For revokeJoinToken.' })
+  id: string;
+
+  @Field(() => String, {
+    nullable: true,
+    description: 'Name that the node gets; null for its own choice.',
+  })
+  name: string | null;
+
+  @Field(() => String, { description: 'Pool that the node gets into.' })
+  pool: string;
+
+  @Field(() => [Label], { description: 'Labels that the node gets.' })
+  labels: Label[];
+
+  @Field(() => String, { description: 'Email of who made it.' })
+  createdBy: string;
+
+  @Field(() => DateTime, { description: 'When it was made.' })
+  createdAt: Date;
+
+  @Field(() => DateTime, { description: 'When it ends.' })
+  expiresAt: Date;
+
+  @Field(() => DateTime, { nullable: true, description: 'When a host joined by it.' })
+  usedAt: Date | null;
+}
+
+@ObjectType({ description: 'A new join token.' })
+export class CreatedJoinToken {
+  @Field(() => String, { description: 'For the host; shown this once.' })
+  secret: string;
+
+  @Field(() => JoinToken, { description: 'What is kept of it.' })
+  token: JoinToken;
+}
+
+@InputType({ description: 'A label.' })
+export class NewLabelInput {
+  @Field(() => String, { description: 'What it is about.' })
+  name: string;
+
+  @Field(() => String, { description: 'What it says.' })
+  value: string;
+}
+
+@InputType({ description: 'A join token to be made.' })
+export class CreateJoinTokenInput {
+  @Field(() => String, {
+    nullable: true,
+    description: 'Name that the node gets; absent for its own choice.',
+  })
+  name?: string | null;
+
+  @Field(() => String, { nullable: true, description: 'default when absent.' })
+  pool?: string | null;
+
+  @Field(() => [NewLabelInput], { nullable: true, description: 'Labels that the node gets.' })
+  labels?: NewLabelInput[] | null;
+
+  @Field(() => Int, { nullable: true, description: '1 to 10080; 60 when absent.' })
+  ttlMinutes?: number | null;
+}
+
+@InputType({ description: 'Which join token.' })
+export class RevokeJoinTokenInput {
+  @Field(() => ID, { description: 'Of the token.' })
+  id: string;
+}
+
+@InputType({ description: 'A node to be taken out of the fleet for good.' })
+export class RemoveNodeInput extends NodeInput {
+  @Field(() => Boolean, {
+    nullable: true,
+    description: 'Also with instances on it: they are lost with it and are replaced elsewhere.',
+  })
+  force?: boolean | null;
+}

@@ -1,26 +1,42 @@
 import { Inject } from '@nestjs/common';
 import { Args, Mutation, Parent, Query, ResolveField, Resolver } from '@nestjs/graphql';
-import type { NodeView } from '@bulkhead/tenancy';
+import type { JoinTokenView, NodeView } from '@bulkhead/tenancy';
 import { Requires } from '../auth/permissions.ts';
 import { PageArguments } from '../graphql/connection.ts';
 import type { Controllers } from '../controllers/controllers.ts';
 import { CONTROLLERS } from '../controllers/controllers.module.ts';
 import { OpenDoor, type Door } from '../graphql/door.ts';
+import { Fleet } from './fleet.ts';
 import {
+  CreatedJoinToken,
+  CreateJoinTokenInput,
   DrainMove,
+  JoinToken,
   Label,
   LabelNodeInput,
   Node,
   NodeConnection,
   NodeInput,
   NodeInstanceConnection,
+  RemoveNodeInput,
+  RevokeJoinTokenInput,
 } from './nodes.models.ts';
 
 const fact = { nullable: true } as const;
 
+const labelsOf = ({ labels }: Pick<NodeView, 'labels'>): Label[] =>
+  Object.entries(labels)
+    .map(([name, value]) => ({ name, value }))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+
+const tokenModel = (token: JoinTokenView): JoinToken => ({ ...token, labels: labelsOf(token) });
+
 @Resolver(() => Node)
 export class NodesResolver {
-  constructor(@Inject(CONTROLLERS) private readonly controllers: Controllers) {}
+  constructor(
+    @Inject(CONTROLLERS) private readonly controllers: Controllers,
+    @Inject(Fleet) private readonly fleet: Fleet,
+  ) {}
 
   @Query(() => NodeConnection, { description: 'The fleet, by name. For operators.' })
   @Requires('node.read')
@@ -106,12 +122,57 @@ export class NodesResolver {
     return door.operator((tx) => tx.nodes.setLabels(node, changes));
   }
 
+  @Query(() => [JoinToken], {
+    description: 'By which hosts may join, newest first. For operators.',
+  })
+  @Requires('node.read')
+  joinTokens(@OpenDoor() door: Door): Promise<JoinToken[]> {
+    return door.operator(async (tx) => (await tx.joining.tokens()).map(tokenModel));
+  }
+
+  @Mutation(() => CreatedJoinToken, {
+    description: 'Lets one host join the fleet, once. For operators.',
+  })
+  @Requires('node.manage')
+  async createJoinToken(
+    @OpenDoor() door: Door,
+    @Args('input', { description: 'What the node will be.' }) input: CreateJoinTokenInput,
+  ): Promise<CreatedJoinToken> {
+    const labels = Object.fromEntries((input.labels ?? []).map(({ name, value }) => [name, value]));
+    const { name, pool, ttlMinutes } = input;
+    const made = await door.operator((tx) =>
+      tx.joining.createToken({ name, pool, ttlMinutes, labels }),
+    );
+    return { secret: await this.fleet.tokenOf(made.secret), token: tokenModel(made.token) };
+  }
+
+  @Mutation(() => Boolean, { description: 'No host can join by it any more. For operators.' })
+  @Requires('node.manage')
+  async revokeJoinToken(
+    @OpenDoor() door: Door,
+    @Args('input', { description: 'Which token.' }) { id }: RevokeJoinTokenInput,
+  ): Promise<boolean> {
+    await door.operator((tx) => tx.joining.revokeToken(id));
+    return true;
+  }
+
+  @Mutation(() => Boolean, {
+    description:
+      'Takes a node out of the fleet for good: it is not let in any more. For operators.',
+  })
+  @Requires('node.manage')
+  async removeNode(
+    @OpenDoor() door: Door,
+    @Args('input', { description: 'Which node.' }) { node, force }: RemoveNodeInput,
+  ): Promise<boolean> {
+    await door.operator((tx) => tx.nodes.remove(node, force ?? false));
+    return true;
+  }
+
   @ResolveField(() => [Label], { description: 'By name. `zone` names its failure zone.' })
   @Requires('node.read')
   labels(@Parent() node: NodeView): Label[] {
-    return Object.entries(node.labels)
-      .map(([name, value]) => ({ name, value }))
-      .sort((a, b) => (a.name < b.name ? -1 : 1));
+    return labelsOf(node);
   }
 
   @ResolveField(() => NodeInstanceConnection, { description: 'Instances on it that are not gone.' })

@@ -6,9 +6,30 @@ import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { subjects, unavailable, type DialRequest, type OpenStream } from '@bulkhead/protocol';
-import { channelOptions, relayService, type FromNode, type ToNode } from '@bulkhead/protocol/relay';
-import { Server, ServerCredentials, status, type ServerDuplexStream } from '@grpc/grpc-js';
+import {
+  DomainError,
+  forbidden,
+  subjects,
+  unavailable,
+  type DialRequest,
+  type OpenStream,
+} from '@bulkhead/protocol';
+import {
+  channelOptions,
+  relayService,
+  type Attendance,
+  type Fleet,
+  type FromNode,
+  type ToNode,
+} from '@bulkhead/protocol/relay';
+import {
+  Server,
+  ServerCredentials,
+  status,
+  type ServerDuplexStream,
+  type ServerUnaryCall,
+  type StatusObject,
+} from '@grpc/grpc-js';
 import type { Logger } from '../logger.ts';
 import type { NatsLink } from '../nats/nats.ts';
 
@@ -27,6 +48,9 @@ const dialMs = 10_000;
 const helloMs = 5_000;
 const nodeName = /(?:^|, )URI:bulkhead:node:(n[a-z0-9]{12})(?:,|$)/;
 
+/** What to tell a node that says it is there; `endsAt`: of the certificate that it shows. */
+type Attend = (node: string, endsAt: Date, attendance: Attendance) => Promise<Fleet>;
+
 interface Waiting {
   readonly node: string;
   readonly take: (stream: NodeStream) => void;
@@ -36,11 +60,13 @@ export class Relay {
   readonly #settings: RelaySettings;
   readonly #nats: NatsLink;
   readonly #log: Logger;
+  readonly #attend: Attend;
   readonly #waiting = new Map<string, Waiting>();
   #server: Server | null = null;
   #address = '';
 
-  constructor(settings: RelaySettings, nats: NatsLink, log: Logger) {
+  constructor(settings: RelaySettings, nats: NatsLink, log: Logger, attend: Attend) {
+    this.#attend = attend;
     this.#settings = settings;
     this.#nats = nats;
     this.#log = log;
@@ -56,6 +82,10 @@ export class Relay {
     const server = new Server({ ...channelOptions });
     server.addService(relayService, {
       carry: (call: ServerDuplexStream<FromNode, ToNode>) => void this.#taken(call),
+      attend: (
+        call: ServerUnaryCall<Attendance, Fleet>,
+        answer: (error: Partial<StatusObject> | null, fleet?: Fleet) => void,
+      ) => void this.#attended(call, answer),
     });
     const bound = await new Promise<number>((resolve, reject) =>
       server.bindAsync(`${host}:${port}`, secure, (error, chosen) =>
@@ -98,13 +128,34 @@ export class Relay {
     }
   }
 
+  async #attended(
+    call: ServerUnaryCall<Attendance, Fleet>,
+    answer: (error: Partial<StatusObject> | null, fleet?: Fleet) => void,
+  ): Promise<void> {
+    const node = nodeOf(call);
+    const endsAt = new Date(call.getAuthContext().sslPeerCertificate?.valid_to ?? '');
+    try {
+      if (node === undefined) throw forbidden('the certificate is no node’s');
+      answer(null, await this.#attend(node, endsAt, call.request));
+    } catch (error) {
+      const known = error instanceof DomainError ? error : null;
+      if (!known) this.#log.error({ err: error, node }, 'a node’s attendance failed');
+      const code =
+        known?.code === 'NOT_FOUND' || known?.code === 'FORBIDDEN'
+          ? status.PERMISSION_DENIED
+          : known?.code === 'INVALID'
+            ? status.INVALID_ARGUMENT
+            : status.UNAVAILABLE;
+      answer({ code, details: known?.message ?? 'try again' });
+    }
+  }
+
   async #taken(call: ServerDuplexStream<FromNode, ToNode>): Promise<void> {
     const refuse = (why: string) => {
       this.#log.warn({ why, peer: call.getPeer() }, 'a stream was refused');
       call.emit('error', { code: status.PERMISSION_DENIED, details: 'no such stream' });
     };
-    const names = call.getAuthContext().sslPeerCertificate?.subjectaltname ?? '';
-    const node = nodeName.exec(names)?.[1];
+    const node = nodeOf(call);
     if (node === undefined) return refuse('the certificate is no node’s');
     const stream = new NodeStream(call);
     const first = await Promise.race([stream.first(), delay(helloMs, null, { ref: false })]);
@@ -117,6 +168,10 @@ export class Relay {
     waiting.take(stream);
   }
 }
+
+/** Who calls, by its certificate. */
+const nodeOf = (call: Pick<ServerUnaryCall<unknown, unknown>, 'getAuthContext'>) =>
+  nodeName.exec(call.getAuthContext().sslPeerCertificate?.subjectaltname ?? '')?.[1];
 
 /** The API's end of one stream: frames in order, no faster than the other side takes them. */
 export class NodeStream {

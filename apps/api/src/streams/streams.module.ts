@@ -10,6 +10,8 @@ import type { FastifyInstance } from 'fastify';
 import { LOGGER, type Logger } from '../logger.ts';
 import { METRICS, type Metrics } from '../metrics/metrics.ts';
 import { NATS, type NatsLink } from '../nats/nats.ts';
+import { Fleet } from '../nodes/fleet.ts';
+import { NodesModule } from '../nodes/nodes.module.ts';
 import { SETTINGS, type Settings } from '../settings.ts';
 import { AccessChanges } from '../tenancy/access-changes.ts';
 import { TENANCY } from '../tenancy/tenancy.key.ts';
@@ -21,12 +23,15 @@ import { Tickets } from './tickets.ts';
 
 /** Streams between clients and containers; without settings for them the API asks no node for any. */
 @Module({
+  imports: [NodesModule],
   providers: [
     {
       provide: Relay,
-      useFactory: (settings: Settings, nats: NatsLink, logger: Logger) =>
-        new Relay(settings.streams ?? nowhere, nats, logger),
-      inject: [SETTINGS, NATS, LOGGER],
+      useFactory: (settings: Settings, nats: NatsLink, logger: Logger, fleet: Fleet) =>
+        new Relay(settings.streams ?? nowhere, nats, logger, (node, endsAt, attendance) =>
+          fleet.attend(node, endsAt, attendance),
+        ),
+      inject: [SETTINGS, NATS, LOGGER, Fleet],
     },
     { provide: Tickets, useFactory: () => new Tickets() },
     { provide: Readings, useFactory: (relay: Relay) => new Readings(relay), inject: [Relay] },

@@ -57,6 +57,7 @@ export async function startTestApi(changes: Partial<Settings> = {}): Promise<Tes
     maxTenantsPerUser: 3,
     signUpOpen: true,
     streams: null,
+    fleet: null,
     controllers: false,
     logLevel: process.env['TEST_LOG_LEVEL'] ?? 'silent',
     logsMaxBytes: 67_108_864,

@@ -373,7 +373,7 @@ describe('releases and what runs', () => {
       / crashloop .*ended 6 times in a row: exited with code 1/,
     );
     expect((await ann.run(['status', 'hello'])).stdout).toMatch(
-      /web i\d+ now: exited with code 1\n {2}\| no DATABASE_URL\n$/,
+      /web i\d+ (?:now|\d+s ago): exited with code 1\n {2}\| no DATABASE_URL\n$/,
     );
     Object.assign(instance, before);
   });
@@ -477,7 +477,7 @@ describe('tenants, members and operators', () => {
   it('leave the platform to operators', async () => {
     const ops = await world.signedIn('ops@example.com');
     expect((await ops.run(['nodes'])).stdout).toMatch(
-      /^node-1 +ready +default +1\/1000 +5% +1% +1% /m,
+      /^node-1 +ready +default +- +1\/1000 +5% +1% +1% /m,
     );
     expect((await ops.run(['nodes', 'info', 'node-1'])).stdout).toMatch(
       /^CPU: +100 of 2000m reserved \(5%\)$[^]*i000000000001/m,
@@ -513,6 +513,20 @@ describe('tenants, members and operators', () => {
     expect((await ops.run(['nodes', 'drain', 'node-1', '--cancel'])).code).toBe(0);
     expect((await ops.run(['nodes', 'uncordon', 'node-1'])).stdout).toBe(
       'node-1 gets instances again.\n',
+    );
+    const made = await ops.run(['node', 'token', 'create', '--label', 'zone=b', '--ttl', '10m']);
+    expect(made.stdout).toBe('bhj1.place.bh_secret\n');
+    expect(made.stderr).toContain('npm run join');
+    expect((await ops.run(['nodes', 'token'])).stdout).toMatch(/good +- +default +zone=b/);
+    const [{ id }] = (await ops.json(['nodes', 'token', 'list'])) as [{ id: string }];
+    expect((await ops.run(['nodes', 'token', 'revoke', id])).stdout).toBe('Revoked.\n');
+    expect(await refusal(ops, ['nodes', 'token', 'revoke', id])).toContain('not found');
+    expect(await refusal(ops, ['nodes', 'remove', 'node-1'])).toContain('drain it first');
+    expect((await ops.run(['nodes', 'remove', 'node-1', '--force'])).stdout).toContain(
+      'is removed',
+    );
+    expect(await refusal(ann, ['nodes', 'token', 'create'])).toBe(
+      '4 error: only operators may see nodes',
     );
     expect(await refusal(ann, ['nodes', 'drain', 'node-1'])).toBe(
       '4 error: only operators may see nodes',

@@ -5,6 +5,7 @@ import type { Style } from '../output/style.ts';
 import { relative } from '../output/time.ts';
 import { examples, groupDefault, type Act } from './kit.ts';
 import { drainCommands } from './node-drain.ts';
+import { joinCommands } from './node-join.ts';
 
 const share = (used: number, of: number) =>
   of > 0 ? `${String(Math.round((used / of) * 100))}%` : '-';
@@ -52,6 +53,10 @@ export function nodeCommands(program: Command, act: Act): void {
         },
         { title: 'POOL', value: (row) => row.pool },
         {
+          title: 'ZONE',
+          value: (row) => row.labels.find(({ name }) => name === 'zone')?.value ?? '-',
+        },
+        {
           title: 'INSTANCES',
           value: (row) => `${String(row.instanceCount)}/${String(row.capacity.instances)}`,
           align: 'right',
@@ -77,7 +82,7 @@ export function nodeCommands(program: Command, act: Act): void {
       'No nodes have joined.',
     );
   });
-  const group = program.command('nodes').description('Hosts of the fleet');
+  const group = program.command('nodes').alias('node').description('Hosts of the fleet');
   examples(groupDefault(group, listAction), ['nodes', 'nodes info node-1']);
   examples(group.command('list').description('List the nodes (the default)').action(listAction), [
     'nodes list',
@@ -102,6 +107,14 @@ export function nodeCommands(program: Command, act: Act): void {
             ['State', paintNode(node.state, out.style, stateOf(node))],
             ['Pool', node.pool],
             ['Labels', node.labels.map(({ name, value }) => `${name}=${value}`).join(' ') || '-'],
+            ['Address', node.address ?? 'loopback only'],
+            ['Network', node.network ?? '-'],
+            [
+              'Certificate',
+              node.certificateEndsAt === null
+                ? '-'
+                : `ends ${relative(node.certificateEndsAt, now)}; renewed before`,
+            ],
             ['Heard', relative(node.lastSeenAt, now)],
             ['Joined', relative(node.createdAt, now)],
             ['CPU', of(reserved.cpuMillis, capacity.cpuMillis, 'm')],
@@ -138,4 +151,5 @@ export function nodeCommands(program: Command, act: Act): void {
     ['nodes info node-1', 'nodes info node-1 --json'],
   );
   drainCommands(group, act);
+  joinCommands(group, act);
 }

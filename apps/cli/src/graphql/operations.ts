@@ -44,7 +44,10 @@ const deployment = `${deploymentBase} deadlineAt strategy { ${strategy} }
   events { id at message }
   instances { ${instance} }`;
 const node = `id name pool state cordoned draining labels { name value } agentVersion lastSeenAt createdAt instanceCount missingWalls
+  address network certificateEndsAt
   capacity { cpuMillis memoryMiB diskMiB instances } reserved { cpuMillis memoryMiB diskMiB instances }`;
+
+const joinToken = 'id name pool labels { name value } createdBy createdAt expiresAt usedAt';
 
 export const me = operation<{ me: T.Viewer }>(`query Me { me { ${viewer} } }`);
 
@@ -466,3 +469,28 @@ export const labelNode = operation<
   { labelNode: T.Node },
   { input: { node: string; labels: { name: string; value: string | null }[] } }
 >(`mutation LabelNode($input: LabelNodeInput!) { labelNode(input: $input) { ${node} } }`);
+
+export const joinTokens = operation<{ joinTokens: T.JoinToken[] }>(
+  `query JoinTokens { joinTokens { ${joinToken} } }`,
+);
+export const createJoinToken = operation<
+  { createJoinToken: { secret: string; token: T.JoinToken } },
+  {
+    input: {
+      name: string | null;
+      pool: string | null;
+      labels: { name: string; value: string }[];
+      ttlMinutes: number | null;
+    };
+  }
+>(
+  `mutation CreateJoinToken($input: CreateJoinTokenInput!) {
+    createJoinToken(input: $input) { secret token { ${joinToken} } } }`,
+);
+export const revokeJoinToken = operation<{ revokeJoinToken: boolean }, { input: { id: string } }>(
+  'mutation RevokeJoinToken($input: RevokeJoinTokenInput!) { revokeJoinToken(input: $input) }',
+);
+export const removeNode = operation<
+  { removeNode: boolean },
+  { input: { node: string; force: boolean } }
+>('mutation RemoveNode($input: RemoveNodeInput!) { removeNode(input: $input) }');

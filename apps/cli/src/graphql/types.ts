@@ -298,8 +298,22 @@ export interface Node {
   createdAt: string;
   instanceCount: number;
   missingWalls: string[];
+  address: string | null;
+  network: string | null;
+  certificateEndsAt: string | null;
   capacity: Capacity;
   reserved: Capacity;
+}
+
+export interface JoinToken {
+  id: string;
+  name: string | null;
+  pool: string;
+  labels: { name: string; value: string }[];
+  createdBy: string;
+  createdAt: string;
+  expiresAt: string;
+  usedAt: string | null;
 }
 
 export interface NodeInfo extends Node {

@@ -145,6 +145,17 @@ function hold(instance: Instance, paused: boolean): Instance {
   return Object.assign(instance, { paused, state: paused ? 'PAUSED' : 'READY' });
 }
 
+interface FakeJoinToken {
+  id: string;
+  name: string | null;
+  pool: string;
+  labels: { name: string; value: string }[];
+  createdBy: string;
+  createdAt: string;
+  expiresAt: string;
+  usedAt: string | null;
+}
+
 interface FakeNodeState {
   cordoned: boolean;
   draining: boolean;
@@ -275,6 +286,43 @@ export class FakePlatform {
     }
     return this.#changeNode(input.node, context, { labels });
   }
+  readonly #joinTokens: FakeJoinToken[] = [];
+  joinTokens(_args: object, context: Context) {
+    this.node({ name: 'node-1' }, context);
+    return this.#joinTokens;
+  }
+  createJoinToken({ input }: { input: Partial<FakeJoinToken> }, context: Context) {
+    this.node({ name: 'node-1' }, context);
+    const now = Date.now();
+    const token = {
+      id: `01a21951-b42d-749a-8d20-${String(this.#joinTokens.length).padStart(12, '0')}`,
+      name: input.name ?? null,
+      pool: input.pool ?? 'default',
+      labels: input.labels ?? [],
+      createdBy: 'op@example.com',
+      createdAt: new Date(now).toISOString(),
+      expiresAt: new Date(now + 3_600_000).toISOString(),
+      usedAt: null,
+    };
+    this.#joinTokens.push(token);
+    return { secret: 'bhj1.place.bh_secret', token };
+  }
+  revokeJoinToken({ input }: { input: { id: string } }, context: Context) {
+    this.node({ name: 'node-1' }, context);
+    const at = this.#joinTokens.findIndex(({ id }) => id === input.id);
+    if (at < 0) throw refuse('NOT_FOUND', 'join token not found');
+    this.#joinTokens.splice(at, 1);
+    return true;
+  }
+  removeNode({ input }: { input: { node: string; force: boolean } }, context: Context) {
+    this.node({ name: input.node }, context);
+    if (!input.force)
+      throw refuse(
+        'CONFLICT',
+        '1 instances are on node node-1: drain it first, or use force if it is lost for good',
+      );
+    return true;
+  }
   drainPlan({ node }: { node: string }, context: Context) {
     this.node({ name: node }, context);
     const at = { instance: 'i000000000001', tenant: 'demo', app: 'hello', process: 'web' };
@@ -300,6 +348,9 @@ export class FakePlatform {
       conmon: '2.1.6',
       diskLimit: 'btrfs',
       missingWalls: [...this.missingWalls],
+      address: null,
+      network: null,
+      certificateEndsAt: null,
       capacity: { cpuMillis: 2000, memoryMiB: 24_000, diskMiB: 100_000, instances: 1000 },
       reserved: { cpuMillis: 100, memoryMiB: 128, diskMiB: 512, instances: 1 },
       instanceCount: this.#nodeState.draining ? 0 : 1,

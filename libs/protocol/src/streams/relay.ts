@@ -6,10 +6,12 @@ import { fileURLToPath } from 'node:url';
 import {
   loadPackageDefinition,
   type ClientDuplexStream,
+  type ClientUnaryCall,
   type GrpcObject,
   type Metadata,
   type ServiceClientConstructor,
   type ServiceDefinition,
+  type ServiceError,
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import type { TerminalSize } from './streams.ts';
@@ -34,9 +36,23 @@ export interface FromNode {
   end?: object;
 }
 
+export interface Attendance {
+  certificateRequest?: string;
+}
+export interface Fleet {
+  edges?: string[];
+  places?: { address?: string; network?: string }[];
+  certificate?: string;
+}
+
 /** What an agent calls; `carry` is one stream. */
 export interface RelayClient {
   carry(metadata?: Metadata): ClientDuplexStream<FromNode, ToNode>;
+  attend(
+    attendance: Attendance,
+    options: { deadline: Date },
+    done: (error: ServiceError | null, fleet?: Fleet) => void,
+  ): ClientUnaryCall;
   close(): void;
 }
 

@@ -22,13 +22,13 @@ export interface Actor {
 export class AuditWriter {
   readonly #db: Db;
   readonly #tenantId: string | null;
-  readonly #actor: Actor;
+  readonly actor: Actor;
   readonly #now: Date;
 
   constructor(db: Db, tenantId: string | null, actor: Actor, now: Date) {
     this.#db = db;
     this.#tenantId = tenantId;
-    this.#actor = actor;
+    this.actor = actor;
     this.#now = now;
   }
 
@@ -38,8 +38,8 @@ export class AuditWriter {
       data: {
         tenantId: this.#tenantId,
         at: this.#now,
-        actorId: this.#actor.id,
-        actor: this.#actor.name,
+        actorId: this.actor.id,
+        actor: this.actor.name,
         action,
         target,
         detail: detail as Prisma.InputJsonObject,

@@ -11,6 +11,7 @@ import type { Role } from '../generated/enums.ts';
 import type { Instances } from '../instances/instances.ts';
 import type { Orders } from '../instances/orders.ts';
 import type { Members } from '../members/members.ts';
+import type { Joining } from '../nodes/joining.ts';
 import type { Nodes } from '../nodes/nodes.ts';
 import type { OperatorQuota, PlatformQuota, Quota } from '../quota/quota.ts';
 import type { PlatformReleases, Releases } from '../releases/releases.ts';
@@ -45,6 +46,7 @@ export interface UserTx {
 /** What an operator's door opens. */
 export interface OperatorTx {
   readonly nodes: Nodes;
+  readonly joining: Joining;
   readonly tenants: AllTenants;
   readonly quota: OperatorQuota;
 }
@@ -57,6 +59,7 @@ export interface PlatformTx {
   readonly deployments: PlatformDeployments;
   readonly quota: PlatformQuota;
   readonly nodes: Nodes;
+  readonly joining: Joining;
   readonly outbox: Outbox;
   /** For what a tenant's member did that ends after they left: a session in a container. */
   readonly auditOf: (tenantId: string, actor: Actor) => AuditWriter;

@@ -1,4 +1,4 @@
-import { dnsLabel, invalid, notFound, type NodeFacts } from '@bulkhead/protocol';
+import { conflict, dnsLabel, invalid, notFound, type NodeFacts } from '@bulkhead/protocol';
 import type { JWK } from 'jose';
 import { z } from 'zod';
 import type { AuditWriter } from '../audit/audit.ts';
@@ -8,7 +8,9 @@ import { cursorKey, Keyset, type Page, type PageArgs } from '../db/page.ts';
 import { parse } from '../db/parse.ts';
 import type { Node, Prisma } from '../generated/client.ts';
 import type { InstanceState, NodeState } from '../generated/enums.ts';
+import { PlatformQuota } from '../quota/quota.ts';
 import { hashSecret } from '../tokens/secret.ts';
+import { labelName, labelValue, mostLabels } from './labels.ts';
 
 export interface CapacityView {
   readonly cpuMillis: number;
@@ -26,6 +28,11 @@ export interface NodeView {
   readonly draining: boolean;
   readonly labels: Readonly<Record<string, string>>;
   readonly agentVersion: string | null;
+  /** IPv4 address by which other hosts reach it; null: it is the only host. */
+  readonly address: string | null;
+  /** Of its containers, as IPv4 CIDR; null: unknown to other hosts. */
+  readonly network: string | null;
+  readonly certificateEndsAt: Date | null;
   readonly lastSeenAt: Date | null;
   readonly createdAt: Date;
   /** Empty until the agent's first heartbeat. */
@@ -57,6 +64,8 @@ export interface NodeRegistration {
   readonly natsUser: string;
   /** What the node will show to the registry; stored hashed. At least 32 characters. */
   readonly registrySecret: string;
+  /** Where other hosts reach it and its containers; both or neither. */
+  readonly place?: { readonly address: string; readonly network: string } | null;
 }
 
 const registration = z.object({
@@ -68,19 +77,7 @@ const registration = z.object({
   registrySecret: z.string().min(32, 'use at least 32 characters'),
 });
 
-const mostLabels = 32;
-const labelChanges = z.record(
-  z
-    .string()
-    .regex(/^[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?$/, 'use 1 to 63 of a-z, 0-9 and . _ / -'),
-  z
-    .string()
-    .regex(
-      /^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/,
-      'use 1 to 63 letters, digits and . _ -',
-    )
-    .nullable(),
-);
+const labelChanges = z.record(labelName, labelValue.nullable());
 
 const byName = new Keyset('nodes', cursorKey.text);
 const byId = new Keyset('node-instances', cursorKey.text);
@@ -159,6 +156,8 @@ export class Nodes {
     const { name, pool, sealingKey, natsUser, registrySecret } = parse(registration, input, 'node');
     const values = {
       pool,
+      address: input.place?.address ?? null,
+      network: input.place?.network ?? null,
       sealingKey: sealingKey as Prisma.InputJsonObject,
       natsUser,
       registryHash: hashSecret(registrySecret),
@@ -182,6 +181,67 @@ export class Nodes {
   async setDraining(name: string, draining: boolean): Promise<NodeView> {
     const action = draining ? 'node.drain' : 'node.cancelDrain';
     return this.#change(name, action, draining ? { cordoned: true, draining } : { draining });
+  }
+
+  /**
+   * Takes a node out of the fleet for good: it is not let in any more. CONFLICT while instances are
+   * on it, unless `force` says that they are lost with it: then they count as gone at once, and others
+   * take their place.
+   */
+  async remove(name: string, force: boolean): Promise<void> {
+    const { id } = await this.#lock(name);
+    const held = await this.#db.instance.findMany({
+      where: { nodeId: id, goneAt: null },
+      select: { id: true, appId: true, tenantId: true },
+      orderBy: { id: 'asc' },
+    });
+    if (held.length > 0 && !force)
+      throw conflict(
+        `${held.length} instances are on node ${name}: drain it first, or use force if it is lost for good`,
+      );
+    await this.#db.$executeRaw`
+      WITH locked AS (
+        SELECT "id" FROM "Instance" WHERE "nodeId" = ${id} AND "goneAt" IS NULL
+        ORDER BY "id" FOR UPDATE)
+      UPDATE "Instance" i SET "state" = 'gone', "desired" = 'gone', "goneAt" = now(), "stateAt" = now(),
+        "message" = 'its node was removed'
+      FROM locked l WHERE i."id" = l."id"`;
+    const apps = [...new Map(held.map(({ appId, tenantId }) => [appId, tenantId]))];
+    // Tenants in order: others settle theirs too.
+    apps.sort(([, a], [, b]) => (a < b ? -1 : a > b ? 1 : 0));
+    const quota = new PlatformQuota(this.#db);
+    for (const [appId] of apps) await quota.settle(appId);
+    await this.#db.outbox.createMany({
+      data: [
+        ...held.map((instance) => ({ kind: 'instance', key: `${id}.${instance.id}` })),
+        ...apps.map(([appId]) => ({ kind: 'app', key: appId })),
+      ],
+    });
+    await this.#db.node.delete({ where: { id } });
+    await this.#audit.write('node.remove', name, { id, force, instances: held.length });
+  }
+
+  /** Ids of all nodes. */
+  async ids(): Promise<string[]> {
+    return (await this.#db.node.findMany({ select: { id: true } })).map(({ id }) => id);
+  }
+
+  /** Where the containers of nodes are reached, but those of `except`. */
+  async places(except: string): Promise<{ address: string; network: string }[]> {
+    const rows = await this.#db.node.findMany({
+      where: { id: { not: except }, address: { not: null }, network: { not: null } },
+      select: { address: true, network: true },
+      orderBy: { id: 'asc' },
+    });
+    return rows as { address: string; network: string }[];
+  }
+
+  /** NOT_FOUND for a node that was removed. */
+  async noteCertificate(id: string, endsAt: Date): Promise<void> {
+    const node = await this.#db.node.findUnique({ where: { id } });
+    if (!node) throw notFound('node');
+    if (node.certificateEndsAt?.getTime() === endsAt.getTime()) return;
+    await this.#db.node.update({ where: { id }, data: { certificateEndsAt: endsAt } });
   }
 
   /** Sets labels, and removes those whose value is null. INVALID for what is no label. */
@@ -255,7 +315,9 @@ const nothing: CapacityView = { cpuMillis: 0, memoryMiB: 0, diskMiB: 0, instance
 function toView(node: Node, reserved: CapacityView = nothing): NodeView {
   const { id, name, pool, state, cordoned, draining, agentVersion, lastSeenAt, createdAt } = node;
   const { cpuMillis, memoryMiB, diskMiB, maxInstances } = node;
+  const { address, network, certificateEndsAt } = node;
   return {
+    ...{ address, network, certificateEndsAt },
     ...{ id, name, pool, state, cordoned, draining, agentVersion, lastSeenAt, createdAt },
     labels: node.labels as Record<string, string>,
     facts: node.facts as Partial<NodeFacts>,

@@ -81,7 +81,7 @@ export function lowerRole(a: Role, b: Role): Role {
 export const operatorPermissions = [
   'node.read',
   'node.register',
-  /** Cordon, drain, label. */
+  /** Cordon, drain, label, remove; tokens to join by. */
   'node.manage',
   'tenant.list',
   'quota.set',

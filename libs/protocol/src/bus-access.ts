@@ -1,12 +1,13 @@
 /**
  * Who may say and hear what on NATS. Allow-lists only: what is not named here is refused by the
- * server, and deny rules have been bypassed in the past. Pure, so that the API can use the same
- * lists when it enrols nodes.
+ * server, and deny rules have been bypassed in the past. Kept apart from the package's main entry,
+ * for it is needed where users are made and nowhere else.
  *
  * A node and an edge may use exactly one consumer, by its exact name and filter: a wildcard in the
  * name's place would let one node replace another's consumer and read its keys.
  */
-import { desiredConsumer, inboxPrefix, streams, subjects } from '@bulkhead/protocol';
+import { encodeUser, fromPublic, fromSeed, type User } from '@nats-io/jwt';
+import { desiredConsumer, inboxPrefix, streams, subjects } from './subjects.ts';
 
 export interface NatsPermissions {
   publish: readonly string[];
@@ -58,4 +59,32 @@ function ownConsumer(bucket: string, consumer: string, filter: string): string[]
 function assertToken(id: string): void {
   if (!/^[a-zA-Z0-9_-]{1,64}$/.test(id))
     throw new Error(`"${id}" cannot be part of a NATS subject`);
+}
+
+/** What a user's JWT grants. */
+export const grantOf = ({ publish, subscribe }: NatsPermissions): Partial<User> => ({
+  pub: { allow: [...publish] },
+  sub: { allow: [...subscribe] },
+  allowed_connection_types: ['STANDARD'],
+  bearer_token: false,
+});
+
+/**
+ * A JWT for the user with this public nkey, whose seed stays with the user. `signer` is the seed of a
+ * signing key of the account, `account` the account's public nkey.
+ */
+export function issueUserJwt(
+  issuer: { readonly signer: string; readonly account: string },
+  user: {
+    readonly name: string;
+    readonly publicKey: string;
+    readonly permissions: NatsPermissions;
+  },
+): Promise<string> {
+  return encodeUser(
+    user.name,
+    fromPublic(user.publicKey),
+    fromSeed(new TextEncoder().encode(issuer.signer)),
+    { ...grantOf(user.permissions), issuer_account: issuer.account },
+  );
 }
