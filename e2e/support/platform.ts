@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { readCredentials } from '../../deploy/credentials.ts';
 import { lockHolder } from '../../deploy/supervise.ts';
-import { layout, portsFrom, type PlatformOptions } from '../../deploy/settings.ts';
+import { layout, portsFrom, type Layout, type PlatformOptions } from '../../deploy/settings.ts';
 import { buildImage, contextOf, pushImage } from '../../examples/build.ts';
 import { ApiClient } from './client.ts';
 import type { TenantFixture } from './tenant.ts';
@@ -32,27 +32,36 @@ export const e2eOptions = {
 
 export type ServiceName = 'postgres' | 'nats' | 'registry' | 'api' | 'edge' | 'haproxy' | 'agent';
 
-const paths = layout(e2eOptions.stateDir);
-const ports = portsFrom(e2eOptions.portBase);
+type Options = typeof e2eOptions;
 
 /** The running platform, seen from outside and, where a scenario needs it, from the machine below. */
 export class Platform {
-  readonly apiUrl = `http://127.0.0.1:${ports.api}/graphql`;
-  readonly edgePort = ports.edge;
-  readonly registry = `127.0.0.1:${ports.registry}`;
-  readonly platformPorts: readonly number[] = Object.values(ports);
+  readonly apiUrl: string;
+  readonly edgePort: number;
+  readonly registry: string;
+  readonly platformPorts: readonly number[];
   readonly operator: ApiClient;
+  private readonly cgroup: string;
+  private readonly paths: Layout;
   private readonly images = new Map<string, Promise<string>>();
   private readonly work: string;
 
-  private constructor(operator: ApiClient, work: string) {
+  private constructor(options: Options, operator: ApiClient, work: string) {
+    const ports = portsFrom(options.portBase);
+    this.apiUrl = operator.url;
+    this.edgePort = ports.edge;
+    this.registry = `127.0.0.1:${ports.registry}`;
+    this.platformPorts = Object.values(ports);
+    this.cgroup = options.node.cgroup;
+    this.paths = layout(options.stateDir);
     this.operator = operator;
     this.work = work;
   }
 
-  /** Signs in as the operator of the platform that `setup.ts` started. */
-  static async connect(): Promise<Platform> {
-    const credentials = await readCredentials(paths);
+  /** Signs in as the operator of the platform that `setup.ts` started, or of another. */
+  static async connect(options: Options = e2eOptions): Promise<Platform> {
+    const credentials = await readCredentials(layout(options.stateDir));
+    const ports = portsFrom(options.portBase);
     if (credentials === null) throw new Error('the platform of these tests does not run');
     const anonymous = new ApiClient(`http://127.0.0.1:${ports.api}/graphql`);
     const { signIn } = await anonymous.ask(
@@ -60,7 +69,7 @@ export class Platform {
       { input: credentials.operator },
     );
     const work = await mkdtemp(join(tmpdir(), 'bulkhead-e2e-images-'));
-    return new Platform(anonymous.as(signIn.token), work);
+    return new Platform(options, anonymous.as(signIn.token), work);
   }
 
   /** Deletes what this connection kept; the platform runs on for the next file. */
@@ -98,20 +107,20 @@ export class Platform {
 
   /** kill -9 of a service's main process; returns when another one has taken its place. */
   async kill(service: ServiceName): Promise<void> {
-    const pid = await lockHolder(paths, service);
+    const pid = await lockHolder(this.paths, service);
     if (pid === null) throw new Error(`${service} does not run`);
     process.kill(pid, 'SIGKILL');
     await until(`${service} runs again`, async () => {
-      const next = await lockHolder(paths, service);
+      const next = await lockHolder(this.paths, service);
       return next !== null && next !== pid;
     });
   }
 
   /** Stops NATS, deletes everything it stored, and starts it again. */
   async wipeNats(): Promise<void> {
-    const service = join(paths.service, 'nats');
+    const service = join(this.paths.service, 'nats');
     await run('sv', ['-w', '20', 'force-stop', service]);
-    await rm(join(paths.nats, 'jetstream'), { recursive: true });
+    await rm(join(this.paths.nats, 'jetstream'), { recursive: true });
     await run('sv', ['start', service]);
   }
 
@@ -135,10 +144,9 @@ export class Platform {
   }
 
   private cgroups(instance: string): string[] {
-    const { cgroup } = e2eOptions.node;
     return globSync([
-      `/sys/fs/cgroup/*/${cgroup}/*/${instance}`,
-      `/sys/fs/cgroup/${cgroup}/*/${instance}`,
+      `/sys/fs/cgroup/*/${this.cgroup}/*/${instance}`,
+      `/sys/fs/cgroup/${this.cgroup}/*/${instance}`,
     ]);
   }
 
@@ -188,7 +196,7 @@ export class Platform {
   async remainsOf(instance: string): Promise<string[]> {
     const remains = [
       ...this.cgroups(instance),
-      ...globSync(`${paths.node}/**/${instance}*`, { exclude: ['**/diff/**'] }),
+      ...globSync(`${this.paths.node}/**/${instance}*`, { exclude: ['**/diff/**'] }),
     ];
     for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
       const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');

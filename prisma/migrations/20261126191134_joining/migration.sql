@@ -21,6 +21,9 @@ CREATE TABLE "JoinToken" (
 );
 
 -- CreateIndex
+CREATE UNIQUE INDEX "JoinToken_nodeId_key" ON "JoinToken"("nodeId");
+
+-- CreateIndex
 CREATE UNIQUE INDEX "JoinToken_hash_key" ON "JoinToken"("hash");
 
 -- CreateIndex

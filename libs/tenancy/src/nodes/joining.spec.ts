@@ -103,4 +103,5 @@ test('networks are as many as said, none twice, and the first free one is found'
   expect(taken.size).toBe(mostNetworks);
   taken.delete('10.210.32.0/19');
   expect(firstFreeNetwork(taken)).toBe('10.210.32.0/19');
+  expect(firstFreeNetwork(['10.202.0.0/16', '10.203.0.0/24'])).toBe('10.203.32.0/19');
 });

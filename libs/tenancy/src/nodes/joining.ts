@@ -141,7 +141,7 @@ export class Joining {
     if (await this.#db.node.findUnique({ where: { natsUser: wants.natsUser } }))
       throw invalid('a node has this key already; delete the directory of its identity');
     const rows = await this.#db.node.findMany({ select: { network: true } });
-    const network = firstFreeNetwork(new Set(rows.flatMap((row) => row.network ?? [])));
+    const network = firstFreeNetwork(rows.flatMap((row) => row.network ?? []));
     if (network === null) throw conflict('the fleet has no network left for another node');
     const id = makeShortId('n');
     await this.#db.node.create({

@@ -10,12 +10,21 @@ const pieceSize = 256 / piecesPerSecond;
 
 export const mostNetworks = (lastSecond - firstSecond + 1) * piecesPerSecond;
 
-/** The first network that nobody has; null when all are taken. */
-export function firstFreeNetwork(taken: ReadonlySet<string>): string | null {
+/** The first network that overlaps with none of these (IPv4, CIDR); null when all are taken. */
+export function firstFreeNetwork(taken: Iterable<string>): string | null {
+  const ranges = [...taken].map(rangeOf);
   for (let index = 0; index < mostNetworks; index++) {
     const second = firstSecond + Math.floor(index / piecesPerSecond);
     const network = `10.${second}.${(index % piecesPerSecond) * pieceSize}.0/${prefixLength}`;
-    if (!taken.has(network)) return network;
+    const [first, last] = rangeOf(network);
+    if (ranges.every((range) => last < range[0] || range[1] < first)) return network;
   }
   return null;
+}
+
+/** First and last address, as numbers. */
+function rangeOf(network: string): [number, number] {
+  const [address = '', bits] = network.split('/');
+  const first = address.split('.').reduce((sum, octet) => sum * 256 + Number(octet), 0);
+  return [first, first + 2 ** (32 - Number(bits)) - 1];
 }

@@ -113,8 +113,10 @@ async function writeHeartbeats(
 async function readNodes(tx: PlatformTx): Promise<NodeView[]> {
   return tx.prisma.$queryRaw<NodeView[]>`
     SELECT "id", "state"::text AS "state",
-      (extract(epoch FROM clock_timestamp() - "lastSeenAt") * 1000)::float8 AS "silentMs"
-    FROM "Node" ORDER BY "id"`;
+      (extract(epoch FROM clock_timestamp() - "lastSeenAt") * 1000)::float8 AS "silentMs",
+      (SELECT (extract(epoch FROM clock_timestamp() - t."usedAt") * 1000)::float8
+       FROM "JoinToken" t WHERE t."nodeId" = n."id") AS "joinedMs"
+    FROM "Node" n ORDER BY "id"`;
 }
 
 /** Answers the apps that must look again. */

@@ -6,6 +6,7 @@ const node = (id: string, silentSeconds: number | null, state: NodeView['state']
   id,
   state,
   silentMs: silentSeconds === null ? null : silentSeconds * 1000,
+  joinedMs: null as number | null,
 });
 const hour = 3_600_000;
 const changes = (nodes: NodeView[], listeningMs: number | null = hour) =>
@@ -14,6 +15,15 @@ const changes = (nodes: NodeView[], listeningMs: number | null = hour) =>
 test.each<[string, NodeView[], string[]]>([
   ['a node that never spoke stays joining', [node('a', null, 'joining')], []],
   ['a first heartbeat makes it ready', [node('a', 1, 'joining')], ['a:ready']],
+  [
+    'one that joined just now waits until the edges know of it',
+    [
+      { ...node('a', 1, 'joining'), joinedMs: 2_000 },
+      { ...node('b', 1, 'joining'), joinedMs: 9_000 },
+      { ...node('c', 1, 'lost'), joinedMs: 2_000 },
+    ],
+    ['b:ready', 'c:ready'],
+  ],
   ['a lost node that speaks is ready', [node('a', 1, 'lost'), node('b', 1)], ['a:ready']],
   ['silence makes it suspect first', [node('a', 40), node('b', 1)], ['a:suspect']],
   ['then lost', [node('a', 40, 'suspect'), node('b', 1)], ['a:lost']],

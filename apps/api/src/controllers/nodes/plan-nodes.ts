@@ -7,12 +7,16 @@
 export const suspectMs = 10_000;
 /** Silent for this long: its instances are replaced elsewhere, milliseconds. */
 export const lostMs = 30_000;
+/** A host that joined gets instances only when every host with an edge has had time to hear where it is, milliseconds. */
+export const settleMs = 8_000;
 
 export interface NodeView {
   readonly id: string;
   readonly state: 'joining' | 'ready' | 'suspect' | 'lost';
   /** Milliseconds since its last heartbeat; null when it never had one. */
   readonly silentMs: number | null;
+  /** Milliseconds since it joined by a token; null when it did not. */
+  readonly joinedMs: number | null;
 }
 
 export interface NodeStep {
@@ -45,6 +49,7 @@ function planNode(node: NodeView, listeningMs: number | null, cutOff: boolean): 
   if (node.silentMs === null) return null;
   if (!isSilent(node, suspectMs)) {
     if (node.state === 'ready') return null;
+    if (node.state === 'joining' && node.joinedMs !== null && node.joinedMs < settleMs) return null;
     return { node: node.id, to: 'ready', why: 'it reports' };
   }
   const heard = (milliseconds: number) => listeningMs !== null && listeningMs >= milliseconds;
