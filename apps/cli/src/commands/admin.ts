@@ -14,6 +14,7 @@ interface ResyncCommandOptions {
 
 export function adminCommands(program: Command, act: Act): void {
   const group = program.command('admin').description('The platform itself');
+  examples(group, ['admin resync']);
   examples(
     group
       .command('resync')
