@@ -13,11 +13,12 @@ import { agentCommand, agentEnvironment, agentService } from './services/agent.t
 import { SettingsError, layout, optionsFromEnvironment } from './settings.ts';
 import { startServices } from './start-services.ts';
 
-const usage = 'usage: npm run join -- TOKEN [--name NAME] [--address IPV4]';
+const usage =
+  'usage: npm run join -- TOKEN [--name NAME] [--address IPV4]; the token may be in BULKHEAD_JOIN_TOKEN instead, which no other process sees';
 
 async function main(args: string[]): Promise<void> {
   const { values, positionals } = readArguments(args);
-  const [token] = positionals;
+  const token = positionals[0] ?? process.env['BULKHEAD_JOIN_TOKEN'];
   const root = dirname(import.meta.dirname);
   let settings = await readSettings(optionsFromEnvironment(root, process.env));
   const paths = layout(settings.stateDir);

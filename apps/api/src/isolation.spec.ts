@@ -136,6 +136,19 @@ const attacks = (): Record<string, Attack> => ({
   'Mutation.drainNode': onNode('drainNode'),
   'Mutation.cancelDrain': onNode('cancelDrain'),
   'Mutation.labelNode': onNode('labelNode', ', labels: []'),
+  'Query.joinTokens': { document: '{ joinTokens { id } }', codes: operators },
+  'Mutation.createJoinToken': {
+    document: 'mutation { createJoinToken(input: {}) { secret } }',
+    codes: operators,
+  },
+  'Mutation.revokeJoinToken': {
+    document: `mutation { revokeJoinToken(input: { id: "${known.deployment}" }) }`,
+    codes: operators,
+  },
+  'Mutation.removeNode': {
+    document: 'mutation { removeNode(input: { node: "n1", force: true }) }',
+    codes: operators,
+  },
   'Subscription.deploymentProgress': {
     document: `subscription { deploymentProgress(id: "${known.deployment}") { id } }`,
     codes: hidden,

@@ -254,7 +254,7 @@ describe('on a terminal', () => {
   /** Runs in a pseudo-terminal of script(1); everything it shows. */
   async function onTerminal(
     command: string,
-    reply?: { after: string; say: string },
+    reply?: { after: string; say: string | (() => void) },
   ): Promise<{ code: number; screen: string }> {
     const child = spawn('script', ['-qefc', `stty cols 90 rows 24; ${command}`, '/dev/null'], {
       env: ann.environment({ TERM: 'xterm-256color', NODE: process.execPath, B: workbench.bundle }),
@@ -266,7 +266,8 @@ describe('on a terminal', () => {
       screen += String(chunk);
       if (!reply || said || !screen.includes(reply.after)) return;
       said = true;
-      child.stdin.write(`${reply.say}\r`);
+      if (typeof reply.say === 'string') child.stdin.write(`${reply.say}\r`);
+      else reply.say();
     });
     const [code] = (await once(child, 'close')) as [number];
     return { code, screen };
@@ -275,11 +276,11 @@ describe('on a terminal', () => {
   it('draws the deployment again and again, in colour, and leaves its end', async () => {
     await ann.run(['apps', 'create', 'screen']);
     const { code, screen } = await onTerminal(
-      '"$NODE" "$B" deploy --app screen --image registry/hello:1',
+      '"$NODE" "$B" deploy --app screen --image registry/stuck:1',
+      { after: '⠋ ', say: () => world.app('screen').deploymentList[0]?.end('SUCCEEDED') },
     );
     expect(code).toBe(0);
     expect(screen).toContain('\u001b[32m✓\u001b[39m \u001b[1mDeploying screen v1');
-    expect(screen).toContain('⠋ ');
     expect(screen.trimEnd()).toMatch(/is ready: http:\/\/screen\.demo\.localhost:8080$/);
   });
 

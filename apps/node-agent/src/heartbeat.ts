@@ -1,6 +1,12 @@
 import { statfs } from 'node:fs/promises';
-import { availableParallelism, totalmem } from 'node:os';
-import { subjects, type Heartbeat, type NodeCapacity, type NodeFacts } from '@bulkhead/protocol';
+import { availableParallelism, cpus, freemem, loadavg, totalmem } from 'node:os';
+import {
+  subjects,
+  type Heartbeat,
+  type NodeCapacity,
+  type NodeFacts,
+  type NodeUse,
+} from '@bulkhead/protocol';
 import type { ContainerRuntime } from '@bulkhead/runtime';
 import type { Logger } from 'pino';
 import type { Bus } from './bus.ts';
@@ -50,6 +56,7 @@ export class HeartbeatSender {
   #timer: NodeJS.Timeout | null = null;
   #images: string[] = [];
   #sent = 0;
+  #ticks: CpuTicks | null = null;
 
   constructor(options: HeartbeatOptions) {
     this.#options = options;
@@ -81,7 +88,23 @@ export class HeartbeatSender {
       capacity,
       facts,
       instances: countInstances(),
+      use: this.#use(),
       images: this.#images,
+    };
+  }
+
+  #use(): NodeUse | null {
+    const before = this.#ticks;
+    const now = (this.#ticks = readTicks());
+    if (before === null || now.all <= before.all) return null;
+    const share = (now.busy - before.busy) / (now.all - before.all);
+    const pool = this.#options.runtime.diskPool();
+    return {
+      cpuMillis: Math.max(0, Math.round(share * cpus().length * 1000)),
+      // What libuv calls free is what the kernel calls available.
+      memoryMiB: Math.round((totalmem() - freemem()) / mebibyte),
+      diskMiB: pool === null ? null : Math.round(pool.usedBytes / mebibyte),
+      load: loadavg()[0] ?? 0,
     };
   }
 
@@ -92,4 +115,20 @@ export class HeartbeatSender {
       this.#options.log.warn({ err: error }, 'the images could not be listed');
     }
   }
+}
+
+/** Of all processors since the boot. */
+interface CpuTicks {
+  busy: number;
+  all: number;
+}
+
+function readTicks(): CpuTicks {
+  const ticks = { busy: 0, all: 0 };
+  for (const { times } of cpus()) {
+    const all = Object.values(times).reduce((sum, each) => sum + each, 0);
+    ticks.all += all;
+    ticks.busy += all - times.idle;
+  }
+  return ticks;
 }

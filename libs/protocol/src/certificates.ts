@@ -99,7 +99,12 @@ export async function makeRequest(key: string): Promise<string> {
   return `${request.toString('pem')}\n`;
 }
 
-/** Of a request only its key is believed. INVALID for what is none, or whose sender lacks the private half. */
+/** INVALID for what is no request, or whose sender lacks the private half. */
+export async function checkRequest(request: string): Promise<void> {
+  await keyOfRequest(request);
+}
+
+/** Of a request only its key is believed. INVALID as of `checkRequest`. */
 export async function signRequest(
   authority: Credential,
   request: string,

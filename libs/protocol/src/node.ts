@@ -26,6 +26,19 @@ export const nodeFacts = z.object({
 export type NodeFacts = z.infer<typeof nodeFacts>;
 
 /** Plain NATS on `heartbeat.<node>`, every 2 seconds. Nothing is lost when one is. */
+/** What the host as a whole uses now, containers and all. */
+export const nodeUse = z.object({
+  /** Thousandths of a core, since the heartbeat before. */
+  cpuMillis: z.number().int().min(0),
+  /** Without what can be dropped at once. */
+  memoryMiB: z.number().int().min(0),
+  /** Of the pool of writable layers; null where there is none. */
+  diskMiB: z.number().int().min(0).nullable(),
+  /** Average number of processes that run or want to, over a minute. */
+  load: z.number().min(0),
+});
+export type NodeUse = z.infer<typeof nodeUse>;
+
 export const heartbeat = z.object({
   v: z.literal(1),
   at: z.iso.datetime(),
@@ -34,6 +47,8 @@ export const heartbeat = z.object({
   facts: nodeFacts,
   /** Instances that this node holds. */
   instances: z.number().int(),
+  /** Null in the first, and from agents of before. */
+  use: nodeUse.nullable().default(null),
   /** Digests of images on the node, for placement; at most 200, most recently used first. */
   images: z.array(z.string()),
 });

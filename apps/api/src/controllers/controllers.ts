@@ -9,7 +9,7 @@
  * Every loop also runs by itself once in a while, so a wake-up may be lost but never a change.
  */
 import { randomInt } from 'node:crypto';
-import { streams, subjects } from '@bulkhead/protocol';
+import { streams, subjects, type NodeUse } from '@bulkhead/protocol';
 import type { PoolPolicy } from '@bulkhead/scheduler';
 import type { Tenancy } from '@bulkhead/tenancy';
 import type { Logger } from '../logger.ts';
@@ -163,6 +163,11 @@ export class Controllers {
   /** What draining a node would do now; changes nothing. */
   planDrain(node: string): Promise<DrainMove[]> {
     return this.#placement.planDrain(node);
+  }
+
+  /** What a node said lately that it uses, as this replica heard it. */
+  nodeUse(node: string): NodeUse | null {
+    return this.#nodes.useOf(node);
   }
 
   #outboxChanged(): void {

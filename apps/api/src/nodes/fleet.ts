@@ -9,7 +9,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { conflict, writeJoinToken, type JoinAnswer, type JoinRequest } from '@bulkhead/protocol';
 import { issueUserJwt, nodePermissions } from '@bulkhead/protocol/bus-access';
-import { signRequest, type Credential } from '@bulkhead/protocol/certificates';
+import { checkRequest, signRequest, type Credential } from '@bulkhead/protocol/certificates';
 import type { Attendance, Fleet as FleetNews } from '@bulkhead/protocol/relay';
 import type { Tenancy } from '@bulkhead/tenancy';
 import { z } from 'zod';
@@ -48,7 +48,7 @@ export class Fleet {
     const { address } = this.#settings();
     const { settings, tenancy, gate } = this.#options;
     // First: what cannot be signed must not use the token up.
-    await this.#certify(request.certificateRequest, 'n000000000000');
+    await checkRequest(request.certificateRequest);
     const node = await tenancy.platform((tx) => tx.joining.join(request));
     const certificate = await this.#certify(request.certificateRequest, node.id);
     await this.#note(node.id, certificate);

@@ -1,4 +1,4 @@
-import { Field, ID, InputType, Int, ObjectType, registerEnumType } from '@nestjs/graphql';
+import { Field, Float, ID, InputType, Int, ObjectType, registerEnumType } from '@nestjs/graphql';
 import type { CapacityView, InstanceState as StateName } from '@bulkhead/tenancy';
 import { connectionOf } from '../graphql/connection.ts';
 import { DateTime } from '../graphql/date-time.ts';
@@ -43,6 +43,26 @@ export class Label {
 
   @Field(() => String, { description: 'What it says.' })
   value: string;
+}
+
+@ObjectType({ description: 'What a host as a whole uses now, containers and all.' })
+export class NodeUse {
+  @Field(() => Int, { description: 'Thousandths of a core, over the last two seconds.' })
+  cpuMillis: number;
+
+  @Field(() => Int, { description: 'MiB, without what can be dropped at once.' })
+  memoryMiB: number;
+
+  @Field(() => Int, {
+    nullable: true,
+    description: 'MiB of the pool of writable layers; null where there is none.',
+  })
+  diskMiB: number | null;
+
+  @Field(() => Float, {
+    description: 'Average number of processes that run or want to, over a minute.',
+  })
+  load: number;
 }
 
 @ObjectType({ description: 'A host in the fleet. For operators.' })

@@ -18,6 +18,7 @@ import {
   NodeConnection,
   NodeInput,
   NodeInstanceConnection,
+  NodeUse,
   RemoveNodeInput,
   RevokeJoinTokenInput,
 } from './nodes.models.ts';
@@ -167,6 +168,15 @@ export class NodesResolver {
   ): Promise<boolean> {
     await door.operator((tx) => tx.nodes.remove(node, force ?? false));
     return true;
+  }
+
+  @ResolveField(() => NodeUse, {
+    ...fact,
+    description: 'What it uses now; null when nothing was heard for ten seconds.',
+  })
+  @Requires('node.read')
+  use(@Parent() node: NodeView): NodeUse | null {
+    return this.controllers.nodeUse(node.id);
   }
 
   @ResolveField(() => [Label], { description: 'By name. `zone` names its failure zone.' })

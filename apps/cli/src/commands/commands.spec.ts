@@ -514,6 +514,9 @@ describe('tenants, members and operators', () => {
     expect((await ops.run(['nodes', 'uncordon', 'node-1'])).stdout).toBe(
       'node-1 gets instances again.\n',
     );
+    expect((await ops.run(['nodes', 'top'])).stdout).toMatch(
+      /node-1 +ready +1 \/ 1000 +250 \/ 2000m +100m +4096 \/ 24000 MiB +100 \/ 100000 MiB +0.50/,
+    );
     const made = await ops.run(['node', 'token', 'create', '--label', 'zone=b', '--ttl', '10m']);
     expect(made.stdout).toBe('bhj1.place.bh_secret\n');
     expect(made.stderr).toContain('npm run join');

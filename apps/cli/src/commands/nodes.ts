@@ -6,6 +6,7 @@ import { relative } from '../output/time.ts';
 import { examples, groupDefault, type Act } from './kit.ts';
 import { drainCommands } from './node-drain.ts';
 import { joinCommands } from './node-join.ts';
+import { topCommand } from './node-top.ts';
 
 const share = (used: number, of: number) =>
   of > 0 ? `${String(Math.round((used / of) * 100))}%` : '-';
@@ -150,6 +151,7 @@ export function nodeCommands(program: Command, act: Act): void {
       ),
     ['nodes info node-1', 'nodes info node-1 --json'],
   );
+  topCommand(group, act);
   drainCommands(group, act);
   joinCommands(group, act);
 }

@@ -470,6 +470,10 @@ export const labelNode = operation<
   { input: { node: string; labels: { name: string; value: string | null }[] } }
 >(`mutation LabelNode($input: LabelNodeInput!) { labelNode(input: $input) { ${node} } }`);
 
+export const nodesTop = operation<{ nodes: T.Page<T.NodeTop> }, Paged<unknown>>(
+  `query NodesTop($first: Int, $after: String) { nodes(first: $first, after: $after) { ${page}
+    nodes { ${node} use { cpuMillis memoryMiB diskMiB load } } } }`,
+);
 export const joinTokens = operation<{ joinTokens: T.JoinToken[] }>(
   `query JoinTokens { joinTokens { ${joinToken} } }`,
 );

@@ -305,6 +305,10 @@ export interface Node {
   reserved: Capacity;
 }
 
+export interface NodeTop extends Node {
+  use: { cpuMillis: number; memoryMiB: number; diskMiB: number | null; load: number } | null;
+}
+
 export interface JoinToken {
   id: string;
   name: string | null;

@@ -351,6 +351,7 @@ export class FakePlatform {
       address: null,
       network: null,
       certificateEndsAt: null,
+      use: { cpuMillis: 250, memoryMiB: 4096, diskMiB: 100, load: 0.5 },
       capacity: { cpuMillis: 2000, memoryMiB: 24_000, diskMiB: 100_000, instances: 1000 },
       reserved: { cpuMillis: 100, memoryMiB: 128, diskMiB: 512, instances: 1 },
       instanceCount: this.#nodeState.draining ? 0 : 1,

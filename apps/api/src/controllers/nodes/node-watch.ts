@@ -4,11 +4,14 @@
  * that all replicas share, so one that is cut off from NATS alone sees its neighbours' writes.
  */
 import { heartbeat, nodeId, subjects } from '@bulkhead/protocol';
-import type { Heartbeat } from '@bulkhead/protocol';
+import type { Heartbeat, NodeUse } from '@bulkhead/protocol';
 import { Prisma, type PlatformTx, type Tenancy } from '@bulkhead/tenancy';
 import type { Msg, NatsConnection, Subscription } from 'nats';
 import { planNodes } from './plan-nodes.ts';
 import type { NodeStep, NodeView } from './plan-nodes.ts';
+
+/** What was said longer ago is no news of now, milliseconds. */
+const useKeptMs = 10_000;
 
 export interface NodeWatchOptions {
   readonly tenancy: Tenancy;
@@ -28,6 +31,7 @@ export class NodeWatch {
   readonly #options: NodeWatchOptions;
   readonly #heard = new Map<string, Heartbeat>();
   readonly #images = new Map<string, readonly string[]>();
+  readonly #use = new Map<string, { readonly at: number; readonly use: NodeUse }>();
   #listeningSince: number | null = null;
   #subscription: Subscription | null = null;
 
@@ -60,6 +64,12 @@ export class NodeWatch {
     return this.#images.get(node) ?? [];
   }
 
+  /** What a node said lately that it uses; null when it said nothing. */
+  useOf(node: string): NodeUse | null {
+    const heard = this.#use.get(node);
+    return heard && this.#options.now() - heard.at < useKeptMs ? heard.use : null;
+  }
+
   /** Writes what was heard since the last time, then judges every node. */
   async flush(): Promise<NodeChanges> {
     const heard = [...this.#heard];
@@ -80,6 +90,8 @@ export class NodeWatch {
     const isNews = !this.#images.has(id);
     this.#heard.set(id, parsed.data);
     this.#images.set(id, parsed.data.images);
+    const { use } = parsed.data;
+    if (use) this.#use.set(id, { at: this.#options.now(), use });
     if (isNews) this.#options.onNews();
   }
 }
