@@ -18,6 +18,7 @@ import { detectCgroups } from './cgroups.ts';
 import { changesOf } from './changes.ts';
 import { runCheck } from './check.ts';
 import { connectInside } from './connect.ts';
+import { forgetConnections } from './connections.ts';
 import { startExec } from './container-exec.ts';
 import { limitTenant, relimitContainer } from './container-limits.ts';
 import { openLayers } from './disk.ts';
@@ -125,11 +126,12 @@ class HostRuntime implements ContainerRuntime {
         if (!layers) throw new Error('Call reconcile() before anything else.');
         return layers;
       },
-      slots: new SlotPool(
-        addresses.last,
-        addresses.idBase,
-        Math.floor(Math.random() * addresses.last),
-      ),
+      slots: new SlotPool({
+        last: addresses.last,
+        idBase: addresses.idBase,
+        first: Math.floor(Math.random() * addresses.last),
+        forget: (slots) => forgetConnections(new Set(Array.from(slots, addresses.address))),
+      }),
       bootId: bootId(),
       crun: findProgram('crun'),
       conmon: findProgram('conmon'),
@@ -156,6 +158,8 @@ class HostRuntime implements ContainerRuntime {
       this.#records.set(record.id, record);
     await Promise.all([...this.#records.keys()].map((id) => this.#settleIfEnded(id)));
     for (const record of this.#records.values()) this.#adoptConmon(record);
+    step('forget-connections');
+    this.#host.slots.forgetOthers();
     step('reconciled');
     // Only now is it known what is in use.
     this.#host.images.watch();

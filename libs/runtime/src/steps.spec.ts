@@ -118,6 +118,7 @@ const cases: Record<Step, readonly Scenario[]> = {
   'sweep-interfaces': ['recover'],
   'sweep-layers': ['recover'],
   'sweep-files': ['recover'],
+  'forget-connections': ['recover', 'first'],
   reconciled: ['recover', 'first'],
 };
 const all = Object.values(steps).flat();

@@ -78,6 +78,7 @@ export const steps = {
     'sweep-interfaces',
     'sweep-layers',
     'sweep-files',
+    'forget-connections',
     'reconciled',
   ],
 } as const;

@@ -54,6 +54,8 @@ export async function untilItHasNamespace(
 }
 
 const refillAfterMs = 50;
+/** What was given up is not handed out for so long if anything else is free: an edge that was cut off may still send there. */
+const restMs = 60_000;
 
 /** A slot that nobody else has, with the user namespace of its ids. */
 export interface Slot {
@@ -61,15 +63,31 @@ export interface Slot {
   readonly usernsFd: number;
 }
 
+export interface SlotPoolOptions {
+  /** Highest slot; slots start at 1. */
+  last: number;
+  idBase: (slot: number) => number;
+  /** Where to begin, from 0. */
+  first: number;
+  spares?: number;
+  /** Has the kernel forget all connections of the slots' addresses; when it throws nothing is handed out. */
+  forget: (slots: Iterable<number>) => void;
+  now?: () => number;
+}
+
 /**
- * Hands out slots, never one twice while it is held. Slots go round, so that an address that was
- * just given up (and may still be in somebody's connection table) comes back last. A few are kept
- * ready, because making a user namespace would cost a start several milliseconds.
+ * Hands out slots, never one twice while it is held. Slots go round, and one that was given up comes
+ * back last, and never before the kernel has forgotten its connections. A few are kept ready,
+ * because making a user namespace would cost a start several milliseconds.
  */
 export class SlotPool {
   readonly #last: number;
   readonly #idBase: (slot: number) => number;
   readonly #spares: number;
+  readonly #forget: (slots: Iterable<number>) => void;
+  readonly #now: () => number;
+  /** Given up and not forgotten yet, longest first, with when. */
+  readonly #released = new Map<number, number>();
   readonly #held = new Set<number>();
   readonly #namespaces = new Map<number, number>();
   readonly #ready: Promise<Slot>[] = [];
@@ -77,11 +95,29 @@ export class SlotPool {
   #closed = false;
   #refill: NodeJS.Timeout | null = null;
 
-  constructor(last: number, idBase: (slot: number) => number, first: number, spares = 4) {
+  constructor({ last, idBase, first, spares = 4, forget, now = Date.now }: SlotPoolOptions) {
     this.#last = last;
     this.#idBase = idBase;
     this.#next = 1 + (first % last);
     this.#spares = spares;
+    this.#forget = forget;
+    this.#now = now;
+  }
+
+  /** How many are not to be handed out yet. */
+  resting(): number {
+    return [...this.#released.keys()].filter((slot) => this.#rests(slot)).length;
+  }
+
+  #rests(slot: number): boolean {
+    return this.#now() - (this.#released.get(slot) ?? -Infinity) < restMs;
+  }
+
+  /** For an agent that does not know who had what before: forgets the connections of all that nobody holds. */
+  forgetOthers(): void {
+    const all = Array.from({ length: this.#last }, (_, index) => index + 1);
+    this.#forget(all.filter((slot) => !this.#held.has(slot)));
+    this.#released.clear();
   }
 
   /** Marks a slot found in use. False when somebody holds it already. */
@@ -132,6 +168,8 @@ export class SlotPool {
     if (fd !== undefined) closeSync(fd);
     this.#namespaces.delete(slot);
     this.#held.delete(slot);
+    this.#released.delete(slot);
+    this.#released.set(slot, this.#now());
   }
 
   async close(): Promise<void> {
@@ -142,18 +180,39 @@ export class SlotPool {
   }
 
   #prepare(): Promise<Slot> | null {
+    const slot = this.#nextFree();
+    if (slot === null) return null;
+    try {
+      this.#forgetReleased(slot);
+    } catch (error) {
+      return Promise.reject(error as Error);
+    }
+    this.claim(slot);
+    return this.namespaceOf(slot).then(
+      (usernsFd) => ({ slot, usernsFd }),
+      (error: unknown) => {
+        this.release(slot);
+        throw error;
+      },
+    );
+  }
+
+  /** The next that does not rest; when all that are free do, the one that has for longest. */
+  #nextFree(): number | null {
     for (let tried = 0; tried < this.#last; tried++) {
       const slot = this.#next;
       this.#next = 1 + (slot % this.#last);
-      if (!this.claim(slot)) continue;
-      return this.namespaceOf(slot).then(
-        (usernsFd) => ({ slot, usernsFd }),
-        (error: unknown) => {
-          this.release(slot);
-          throw error;
-        },
-      );
+      if (!this.#held.has(slot) && !this.#rests(slot)) return slot;
     }
+    for (const slot of this.#released.keys()) if (!this.#held.has(slot)) return slot;
     return null;
+  }
+
+  /** All at once, since that costs what one does. Those that rest on may still be sent to, and are forgotten again. */
+  #forgetReleased(wanted: number): void {
+    if (!this.#released.has(wanted)) return;
+    this.#forget(this.#released.keys());
+    for (const slot of [...this.#released.keys()])
+      if (slot === wanted || !this.#rests(slot)) this.#released.delete(slot);
   }
 }
