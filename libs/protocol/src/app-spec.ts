@@ -104,6 +104,8 @@ export const processDefinition = z.object({
   graceSeconds: z.number().int().min(0).max(600),
   /** Only /tmp, in memory, can be written. */
   readOnlyRoot: z.boolean().default(false),
+  /** Most instances on one node; 0: as many as fit. */
+  mostPerNode: z.number().int().min(0).max(1000).default(0),
 });
 export type ProcessDefinition = z.infer<typeof processDefinition>;
 

@@ -94,6 +94,9 @@ export class Process {
   @Field(() => Boolean, { description: 'Whether only /tmp, in memory, can be written.' })
   readOnlyRoot: boolean;
 
+  @Field(() => Int, { description: 'The most instances on one node; 0: as many as fit.' })
+  mostPerNode: number;
+
   @Field(() => HealthCheck, { nullable: true, description: 'How its health is checked.' })
   healthCheck: HealthCheckView | null;
 }
@@ -211,6 +214,12 @@ export class ProcessInput {
     description: 'Whether only /tmp, in memory, can be written.',
   })
   readOnlyRoot?: boolean | null;
+
+  @Field(() => Int, {
+    nullable: true,
+    description: 'The most instances on one node; 0: as many as fit.',
+  })
+  mostPerNode?: number | null;
 
   @Field(() => Int, { nullable: true, description: 'Seconds from SIGTERM to SIGKILL.' })
   graceSeconds?: number | null;

@@ -34,6 +34,7 @@ function toProcess(
     healthCheck: definition.health,
     ...definition.resources,
     readOnlyRoot: definition.readOnlyRoot,
+    mostPerNode: definition.mostPerNode,
     count: now?.count ?? 0,
     ready: current ? (now?.ready ?? 0) : 0,
   };

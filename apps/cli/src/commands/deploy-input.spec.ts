@@ -20,6 +20,7 @@ const running = (name: string): Process => ({
   networkBytesPerSecond: 25_000_000,
   logBytesPerSecond: 65_536,
   readOnlyRoot: false,
+  mostPerNode: 0,
   healthCheck: null,
 });
 

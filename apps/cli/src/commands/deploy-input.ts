@@ -24,6 +24,7 @@ export interface ProcessFlags {
   /** KiB a second. */
   readonly logRate?: number;
   readonly readOnly?: boolean;
+  readonly mostPerNode?: number;
   readonly healthPath?: string;
   readonly healthCommand?: string;
   readonly healthInterval?: number;
@@ -80,7 +81,7 @@ function withFlags(
 }
 
 function limitsOf(flags: Omit<ProcessFlags, 'process'>): Partial<ProcessInput> {
-  const { cpuCap, pids, ioRate, ioOperations, networkRate, logRate, readOnly } = flags;
+  const { cpuCap, pids, ioRate, ioOperations, networkRate, logRate, readOnly, mostPerNode } = flags;
   return {
     ...(cpuCap === undefined ? {} : { cpuCapMillis: cpuCap }),
     ...(pids === undefined ? {} : { pids }),
@@ -89,6 +90,7 @@ function limitsOf(flags: Omit<ProcessFlags, 'process'>): Partial<ProcessInput> {
     ...(networkRate === undefined ? {} : { networkBytesPerSecond: networkRate * MiB }),
     ...(logRate === undefined ? {} : { logBytesPerSecond: logRate * 1024 }),
     ...(readOnly === undefined ? {} : { readOnlyRoot: readOnly }),
+    ...(mostPerNode === undefined ? {} : { mostPerNode }),
   };
 }
 const MiB = 1024 * 1024;

@@ -98,7 +98,8 @@ function flagsOf({
 }
 
 function limitFlags(options: DeployOptions): ProcessFlags {
-  const { cpuCap, pids, ioRate, ioOperations, networkRate, logRate, readOnly } = options;
+  const { cpuCap, pids, ioRate, ioOperations, networkRate, logRate, readOnly, mostPerNode } =
+    options;
   return {
     ...(cpuCap === undefined ? {} : { cpuCap }),
     ...(pids === undefined ? {} : { pids }),
@@ -107,6 +108,7 @@ function limitFlags(options: DeployOptions): ProcessFlags {
     ...(networkRate === undefined ? {} : { networkRate }),
     ...(logRate === undefined ? {} : { logRate }),
     ...(readOnly === undefined ? {} : { readOnly }),
+    ...(mostPerNode === undefined ? {} : { mostPerNode }),
   };
 }
 
@@ -166,6 +168,7 @@ export function deployCommand(program: Command, act: Act): void {
     .option('--io-operations <number>', 'the most on its disk, a second', integer(50, 1_000_000))
     .option('--network-rate <MiB>', 'the most from and to the network, a second', integer(1, 1192))
     .option('--log-rate <KiB>', 'the most output that is kept, a second', integer(1, 1024))
+    .option('--most-per-node <number>', 'instances on one node; 0: any', integer(0, 1000))
     .option('--read-only', 'only /tmp can be written')
     .option('--no-read-only', 'its whole disk can be written')
     .option('--health-path <path>', 'HTTP path that answers 2xx or 3xx when it is well')

@@ -27,6 +27,7 @@ const processFile = z.strictObject({
   networkBytesPerSecond: z.number().int().optional(),
   logBytesPerSecond: z.number().int().optional(),
   readOnlyRoot: z.boolean().optional(),
+  mostPerNode: z.number().int().optional(),
   graceSeconds: z.number().int().optional(),
   health: healthFile.optional(),
 });

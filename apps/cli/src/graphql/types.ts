@@ -104,6 +104,7 @@ export interface Process {
   networkBytesPerSecond: number;
   logBytesPerSecond: number;
   readOnlyRoot: boolean;
+  mostPerNode: number;
   healthCheck: HealthCheck | null;
 }
 
@@ -374,6 +375,7 @@ export interface ProcessInput {
   networkBytesPerSecond?: number | null;
   logBytesPerSecond?: number | null;
   readOnlyRoot?: boolean | null;
+  mostPerNode?: number | null;
   graceSeconds?: number | null;
   healthCheck?: HealthCheckInput | null;
 }

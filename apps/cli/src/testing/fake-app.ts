@@ -65,6 +65,7 @@ const bare = (value: FakeProcess) => ({
   networkBytesPerSecond: 25_000_000,
   logBytesPerSecond: 65_536,
   readOnlyRoot: false,
+  mostPerNode: 0,
   healthCheck: value.healthCheck
     ? {
         path: null,

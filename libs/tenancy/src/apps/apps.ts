@@ -21,6 +21,7 @@ export interface ProcessView extends Resources {
   readonly command: readonly string[] | null;
   readonly port: number | null;
   readonly readOnlyRoot: boolean;
+  readonly mostPerNode: number;
   readonly healthCheck: HealthCheck | null;
 }
 
@@ -109,6 +110,7 @@ export class Apps {
             port: process.port,
             ...process.resources,
             readOnlyRoot: process.readOnlyRoot,
+            mostPerNode: process.mostPerNode,
             healthCheck: process.health,
           }),
         );

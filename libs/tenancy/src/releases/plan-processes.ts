@@ -45,6 +45,8 @@ export interface ProcessRequest {
   readonly networkBytesPerSecond?: number | null | undefined;
   readonly logBytesPerSecond?: number | null | undefined;
   readonly readOnlyRoot?: boolean | null | undefined;
+  /** 0 to 1000; 0: as many as fit. */
+  readonly mostPerNode?: number | null | undefined;
   readonly graceSeconds?: number | null | undefined;
   readonly healthCheck?: HealthCheckRequest | null | undefined;
 }
@@ -149,6 +151,7 @@ function planProcess(
       },
       graceSeconds: request.graceSeconds ?? base?.graceSeconds ?? defaultGraceSeconds,
       readOnlyRoot: request.readOnlyRoot ?? base?.readOnlyRoot ?? false,
+      mostPerNode: request.mostPerNode ?? base?.mostPerNode ?? 0,
     },
     `process ${name}`,
   );

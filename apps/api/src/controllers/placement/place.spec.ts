@@ -49,6 +49,27 @@ test('four replicas place thousands at once: each once, no node over its capacit
   expect(refused).toBe(500);
 });
 
+test('no replica puts more of a process on a node than its release allows', async () => {
+  const app = await fillFleet(db.tenancy, { nodes: 6, placedPerNode: 0, placesPerNode: 100 });
+  await addWaiting(db.tenancy, app, 200);
+  await db.tenancy.platform(
+    (tx) => tx.prisma.$executeRaw`
+      UPDATE "Release" SET "processes" = (
+        SELECT jsonb_agg(jsonb_build_object('name', p, 'mostPerNode', 2))
+        FROM (SELECT DISTINCT "process" AS p FROM "Instance") names)`,
+  );
+  await Promise.all([1, 2, 3].map((seed) => placeAll(replica(seed))));
+  const groups = await db.tenancy.platform((tx) =>
+    tx.prisma.instance.groupBy({
+      by: ['nodeId', 'process'],
+      where: { nodeId: { not: null } },
+      _count: true,
+    }),
+  );
+  expect(groups.length).toBeGreaterThan(6);
+  expect(groups.map(({ _count }) => _count).every((count) => count === 2)).toBe(true);
+});
+
 test('two thousand placements take as many round trips as twenty', async () => {
   const app = await fillFleet(db.tenancy, { nodes: 20, placedPerNode: 1, placesPerNode: 1_000 });
   const placement = replica(1);

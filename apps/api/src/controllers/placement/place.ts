@@ -9,7 +9,7 @@ import type { PlatformTx, Tenancy } from '@bulkhead/tenancy';
 import { planDrain } from './plan-drain.ts';
 import type { DrainMove } from './plan-drain.ts';
 import { readNodes, readOccupants, readWants } from './read-fleet.ts';
-import { lockRoom } from './room.ts';
+import { countOnNodes, lockRoom } from './room.ts';
 
 export interface PlacementOptions {
   readonly tenancy: Tenancy;
@@ -69,13 +69,18 @@ export class Placement {
     const nodeIds = [...new Set(plan.placements.map(({ node }) => node))];
     return this.#options.tenancy.platform(async (tx) => {
       const free = await lockRoom(tx, nodeIds, this.#options.pools, 'open');
+      const limited = [...wants.values()].filter(({ mostPerNode }) => mostPerNode !== null);
+      const count = await countOnNodes(tx, nodeIds, [...new Set(limited.map((w) => w.process))]);
       const taken: { id: string; node: string }[] = [];
       for (const { want: id, node } of plan.placements) {
         const left = free.get(node);
         const want = wants.get(id);
         if (!left || !want) continue;
         const needs = amountsOf(want.needs);
-        if (!fits(needs, left)) continue;
+        const alike = `${node} ${want.process}`;
+        const already = count.get(alike) ?? 0;
+        if (!fits(needs, left) || already >= (want.mostPerNode ?? Infinity)) continue;
+        count.set(alike, already + 1);
         for (const name of resourceNames) left[name] -= needs[name];
         taken.push({ id, node });
       }

@@ -1,5 +1,5 @@
 import type { NodeSnapshot, Want } from '@bulkhead/scheduler';
-import type { PlatformTx } from '@bulkhead/tenancy';
+import { Prisma, type PlatformTx } from '@bulkhead/tenancy';
 import type { Occupant } from './plan-drain.ts';
 
 /** Nodes without a pool asked for get this one's. */
@@ -8,14 +8,14 @@ export const defaultPool = 'default';
 const batch = 20_000;
 
 type ImagesOf = (node: string) => readonly string[];
-type WantRow = Want['needs'] & Pick<Want, 'id' | 'process' | 'image'>;
+type WantRow = Want['needs'] & Pick<Want, 'id' | 'process' | 'image' | 'mostPerNode'>;
 type OccupantRow = WantRow & Pick<Occupant, 'tenant' | 'app' | 'processName' | 'oneOff'>;
 
 /** Instances that wait for a node. Nothing is locked: the plan is checked again when it is applied. */
 export async function readWants(tx: PlatformTx): Promise<Want[]> {
   const rows = await tx.prisma.$queryRaw<WantRow[]>`
     SELECT i."id", i."appId" || '/' || i."process" AS "process", r."imageDigest" AS "image",
-      i."cpuMillis", i."memoryMiB", i."diskMiB"
+      i."cpuMillis", i."memoryMiB", i."diskMiB", ${mostPerNode} AS "mostPerNode"
     FROM "Instance" i JOIN "Release" r ON r."id" = i."releaseId"
     WHERE i."state" = 'pending' AND i."desired" = 'running' AND i."nodeId" IS NULL
       AND i."goneAt" IS NULL
@@ -27,7 +27,7 @@ export async function readWants(tx: PlatformTx): Promise<Want[]> {
 export async function readOccupants(tx: PlatformTx, node: string): Promise<Occupant[]> {
   const rows = await tx.prisma.$queryRaw<OccupantRow[]>`
     SELECT i."id", i."appId" || '/' || i."process" AS "process", r."imageDigest" AS "image",
-      i."cpuMillis", i."memoryMiB", i."diskMiB",
+      i."cpuMillis", i."memoryMiB", i."diskMiB", ${mostPerNode} AS "mostPerNode",
       t."slug" AS "tenant", a."name" AS "app", i."process" AS "processName", i."oneOff"
     FROM "Instance" i JOIN "Release" r ON r."id" = i."releaseId"
     JOIN "App" a ON a."id" = i."appId" JOIN "Tenant" t ON t."id" = a."tenantId"
@@ -39,10 +39,15 @@ export async function readOccupants(tx: PlatformTx, node: string): Promise<Occup
   }));
 }
 
-const wantOf = ({ id, process, image, ...needs }: WantRow): Want => ({
-  ...{ id, process, image, needs },
-  ...{ pool: defaultPool, labels: {}, mostPerNode: null },
+const wantOf = ({ id, process, image, mostPerNode, ...needs }: WantRow): Want => ({
+  ...{ id, process, image, needs, mostPerNode },
+  ...{ pool: defaultPool, labels: {} },
 });
+
+/** Of an instance `i` of release `r`; null: as many as fit, as one-off tasks always do. */
+const mostPerNode = Prisma.sql`CASE WHEN i."oneOff" THEN NULL ELSE (
+  SELECT nullif((p->>'mostPerNode')::int, 0) FROM jsonb_array_elements(r."processes") p
+  WHERE p->>'name' = i."process" LIMIT 1) END`;
 
 /** The nodes, and what is on them. */
 export async function readNodes(tx: PlatformTx, imagesOf: ImagesOf): Promise<NodeSnapshot[]> {

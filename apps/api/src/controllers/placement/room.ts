@@ -2,6 +2,22 @@ import { allocatable, resourceNames, type Amounts, type PoolPolicy } from '@bulk
 import type { ResourceName } from '@bulkhead/scheduler';
 import { Prisma, type PlatformTx } from '@bulkhead/tenancy';
 
+/** How many instances of each process are on each node now: "node process" -> count. For after `lockRoom`. */
+export async function countOnNodes(
+  tx: PlatformTx,
+  nodeIds: readonly string[],
+  processes: readonly string[],
+): Promise<Map<string, number>> {
+  if (nodeIds.length === 0 || processes.length === 0) return new Map();
+  const apps = [...new Set(processes.map((process) => process.split('/')[0] ?? ''))];
+  const rows = await tx.prisma.$queryRaw<{ node: string; process: string; count: number }[]>`
+    SELECT "nodeId" AS "node", "appId" || '/' || "process" AS "process", count(*)::int AS "count"
+    FROM "Instance" WHERE "nodeId" IN (${Prisma.join([...nodeIds])}) AND "goneAt" IS NULL
+      AND "appId" = ANY(${apps}::uuid[])
+    GROUP BY "nodeId", "appId", "process"`;
+  return new Map(rows.map(({ node, process, count }) => [`${node} ${process}`, count]));
+}
+
 /**
  * Locks nodes in the order of their ids and answers what is free on each. `open`: those that take
  * instances; `whoever is free`: whatever their state, but without waiting for one that another

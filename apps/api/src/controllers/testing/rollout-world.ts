@@ -22,6 +22,7 @@ export const processOf = (name: string, port: number | null): ProcessDefinition 
   resources: defaultResources,
   graceSeconds: 10,
   readOnlyRoot: false,
+  mostPerNode: 0,
 });
 
 export function emptyWorld(): World {
