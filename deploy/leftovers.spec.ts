@@ -22,6 +22,7 @@ const nothing: Inventory = {
   interfaces: [],
   nftTables: [],
   policyRules: [],
+  routes: [],
   loopDevices: [],
 };
 
@@ -103,4 +104,28 @@ test("policy rules of the platform's network are swept away, those of others sta
   await sweep(found);
   expect((await findLeftovers(settings)).policyRules).toEqual([]);
   expect(await rulesNow()).toEqual(before);
+});
+
+test("routes to other hosts' containers are swept away, another agent's stay", async () => {
+  const settings = makeSettings({
+    ...{ root: '/nowhere', stateDir: '/tmp/bulkhead-routes' },
+    node: { cgroup: 'bhroutes', nftTable: 'bhroutes', vethPrefix: 'bhq', idBase: 3_999_989_760 },
+  });
+  const metric = 1_000_000 + settings.node.idBase / 65_536;
+  const routes = [metric, metric + 1].map((each) => [
+    ...['192.0.2.128/25', 'via', '198.51.100.2', 'dev', 'brbhroutes'],
+    ...['proto', '201', 'metric', String(each)],
+  ]);
+  onTestFinished(async () => void (await execute('ip', ['link', 'delete', 'brbhroutes'])));
+  await execute('ip', ['link', 'add', 'brbhroutes', 'type', 'bridge']);
+  await execute('ip', ['addr', 'add', '198.51.100.1/30', 'dev', 'brbhroutes']);
+  await execute('ip', ['link', 'set', 'brbhroutes', 'up']);
+  for (const route of routes) await execute('ip', ['route', 'add', ...route]);
+  const found = await findLeftovers(settings);
+  expect(found.routes).toEqual([`192.0.2.128/25 via 198.51.100.2 proto 201 metric ${metric}`]);
+  await sweep({ ...nothing, routes: found.routes });
+  expect((await findLeftovers(settings)).routes).toEqual([]);
+  expect((await takeInventory()).routes).toContain(
+    `192.0.2.128/25 via 198.51.100.2 proto 201 metric ${metric + 1}`,
+  );
 });

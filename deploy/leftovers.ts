@@ -19,6 +19,8 @@ export interface Inventory {
   nftTables: string[];
   /** As `ip rule` takes them: `pref 31002 from all to 10.201.0.0/16 prohibit`. */
   policyRules: string[];
+  /** To other hosts' containers, as `ip route` takes them: `10.202.0.0/19 via 10.0.0.2 proto 201 metric 1000016`. */
+  routes: string[];
   loopDevices: { device: string; file: string }[];
 }
 
@@ -35,6 +37,7 @@ export function describe(inventory: Inventory): string[] {
     ...inventory.interfaces.map((name) => `interface ${name}`),
     ...inventory.nftTables.map((table) => `nftables table ${table}`),
     ...inventory.policyRules.map((rule) => `policy rule ${rule}`),
+    ...inventory.routes.map((route) => `route ${route}`),
     ...inventory.loopDevices.map(({ device, file }) => `loop device ${device} on ${file}`),
   ];
 }
@@ -63,6 +66,9 @@ export async function findLeftovers(settings: PlatformSettings): Promise<Invento
     policyRules: (await allPolicyRules()).filter(
       (rule) => mine.network && isPolicyRuleOf(node.network, rule),
     ),
+    routes: (await allRoutes()).filter(
+      (route) => mine.idBase && route.endsWith(` metric ${metricOf(node.idBase)}`),
+    ),
     loopDevices: (await allLoops()).filter(({ file }) => below(file)),
   };
 }
@@ -78,6 +84,7 @@ async function namesThatAreOurs(settings: PlatformSettings) {
     nftTable: !taken.includes('AGENT_NFT_TABLE'),
     vethPrefix: !taken.includes('AGENT_VETH_PREFIX'),
     network: !taken.includes('AGENT_NETWORK'),
+    idBase: !taken.includes('AGENT_ID_BASE'),
   };
 }
 
@@ -115,6 +122,7 @@ export async function takeInventory(): Promise<Inventory> {
     interfaces: await allInterfaces(),
     nftTables: await allTables(),
     policyRules: await allPolicyRules(),
+    routes: await allRoutes(),
     loopDevices: await allLoops(),
   };
 }
@@ -143,6 +151,7 @@ export function difference(before: Inventory, after: Inventory): Inventory {
     interfaces: without(after.interfaces, before.interfaces),
     nftTables: without(after.nftTables, before.nftTables),
     policyRules: without(after.policyRules, before.policyRules),
+    routes: without(after.routes, before.routes),
     loopDevices: without(after.loopDevices, before.loopDevices),
   };
 }
@@ -267,6 +276,16 @@ function isPolicyRuleOf(network: string, rule: string): boolean {
     ? from === 'all' && to === network
     : ['31003', '31004'].includes(priority ?? '') && from === network && to === undefined;
 }
+
+/** The protocol number and the metric by which an agent's routes are known: libs/runtime/src/fleet-routes.ts. */
+async function allRoutes(): Promise<string[]> {
+  const ours = ['-4', '-o', 'route', 'show', 'proto', '201'];
+  const { stdout } = await execute('ip', ours, { timeout: 10_000 }).catch(() => ({ stdout: '' }));
+  return [...stdout.matchAll(/^(\S+) via (\S+) .*?metric (\d+)/gm)].map(
+    ([, network = '', via = '', metric = '']) => `${network} via ${via} proto 201 metric ${metric}`,
+  );
+}
+const metricOf = (idBase: number): number => 1_000_000 + idBase / 65_536;
 
 async function allLoops(): Promise<Inventory['loopDevices']> {
   const devices = (await readdir('/sys/block').catch(() => [] as string[])).filter((name) =>

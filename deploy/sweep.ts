@@ -21,6 +21,7 @@ export async function sweep(found: Inventory): Promise<void> {
     await attempt('nft', ['delete', 'table', ...table.split(' ')]);
   // Behind everything that they keep from being forwarded.
   for (const rule of found.policyRules) await attempt('ip', ['rule', 'delete', ...rule.split(' ')]);
+  for (const route of found.routes) await attempt('ip', ['route', 'delete', ...route.split(' ')]);
   // Deepest first; a cgroup whose processes are not gone yet is found again by the next look.
   for (const dir of found.cgroups.toReversed()) await rmdir(dir).catch(() => undefined);
 }
