@@ -41,7 +41,7 @@ describe('what a container can reach and see', () => {
       ]),
     );
     const output = await until('the script has ended', async () => {
-      const lines = await tenant.logs(app);
+      const lines = await tenant.logs(app, 1000);
       return lines.includes('the-end') ? lines.join('\n') : null;
     });
     return { output, instance: (await tenant.instances(app))[0]!.id };
@@ -49,7 +49,7 @@ describe('what a container can reach and see', () => {
 
   /** Tries them all at once: a host may have many addresses, and a command is not to be long. */
   const reaching = (targets: readonly (readonly [string, number])[]) => `
-    try() { if nc -w 2 $1 $2 </dev/null; then echo "reached $1:$2"; else echo "no way to $1:$2"; fi; }
+    try() { if nc -w 2 $1 $2 </dev/null 2>/dev/null; then echo "reached $1:$2"; else echo "no way to $1:$2"; fi; }
     for at in ${targets.map(([host, port]) => `${host}:${port}`).join(' ')}; do
       try \${at%:*} \${at#*:} &
     done

@@ -58,8 +58,9 @@ async function carry(
   );
   const remote = connect({ ...to, ca, cert, key, servername: apiServerName });
   remote.setTimeout(connectMs, () => remote.destroy(new Error('no answer')));
-  socket.once('close', () => remote.destroy());
-  remote.once('close', () => socket.destroy());
+  // One that closed in good order has said all, and the other side may still be reading it.
+  socket.once('close', (failed) => void (failed ? remote.destroy() : remote.end()));
+  remote.once('close', (failed) => void (failed ? socket.destroy() : socket.end()));
   await new Promise<void>((resolve, reject) => {
     remote.once('secureConnect', resolve).once('error', reject);
   });

@@ -190,8 +190,10 @@ export class Firewall {
   /** Writes everything anew. */
   async apply(): Promise<void> {
     this.resolvers = findResolvers();
-    if (readFileSync('/proc/sys/net/ipv4/ip_forward', 'utf8').trim() === '0')
-      writeFileSync('/proc/sys/net/ipv4/ip_forward', '1');
+    // Where a host checks the reverse path of its uplink (rp_filter), it must look with the mark.
+    for (const name of ['ip_forward', 'conf/all/src_valid_mark'])
+      if (readFileSync(`/proc/sys/net/ipv4/${name}`, 'utf8').trim() === '0')
+        writeFileSync(`/proc/sys/net/ipv4/${name}`, '1');
     for (const rule of policyRules(this.#options.network)) {
       step('set-policy-rules');
       await addRule(rule);

@@ -27,15 +27,19 @@ export class Gate {
   }
 
   /**
-   * Lets in these nodes and no others. The connections of one that is shut out end at once; HAProxy
+   * Lets in these nodes and no others. `read` is asked after the list was looked at: who joins in
+   * between must not be taken for one that was removed. The connections of one that is shut out end at once; HAProxy
    * cannot tell whose a connection is, so all do, and those who may come back do.
    */
-  async sync(nodes: readonly string[]): Promise<{ admitted: number; shutOut: number }> {
+  async sync(
+    read: () => Promise<readonly string[]>,
+  ): Promise<{ admitted: number; shutOut: number }> {
     const known = new Set(
       (await this.#command(`show acl ${this.#list}`))
         .split('\n')
         .flatMap((line) => nodeName.exec(line)?.[1] ?? []),
     );
+    const nodes = await read();
     const wanted = new Set(nodes);
     const missing = nodes.filter((node) => !known.has(node));
     const removed = [...known].filter((node) => !wanted.has(node));

@@ -55,8 +55,9 @@ export class NodesModule implements OnApplicationBootstrap, BeforeApplicationShu
       new Loop({
         everyMs: gateMs,
         work: async () => {
-          const nodes = await tenancy.platform((tx) => tx.nodes.ids());
-          const { admitted, shutOut } = await gate.sync(nodes);
+          const { admitted, shutOut } = await gate.sync(() =>
+            tenancy.platform((tx) => tx.nodes.ids()),
+          );
           if (admitted + shutOut > 0) log.info({ part: 'gate', admitted, shutOut }, 'the gate');
           return 'done';
         },
