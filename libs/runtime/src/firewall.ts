@@ -13,8 +13,9 @@ import { step } from './steps.ts';
  * host itself. Only this host connects to a container, and in a fleet the hosts with an edge.
  *
  * Should the table vanish, the policy rules of `ip rule` prohibit all forwarding from and to
- * containers, because they want a mark that only the table sets: closed, not open. `ensure` puts
- * the table back; starts and a timer call it.
+ * containers, because they want a mark that only the table sets: closed, not open. They stand behind
+ * the kernel's own rule for local addresses, so the way to what listens on the host itself is open
+ * until `ensure` has put the table back; starts and a timer call it.
  */
 export interface FirewallOptions {
   table: string;
