@@ -100,8 +100,8 @@ function fill(disk: Disk, shortage: Shortage, free: number): void {
   const filler = `${point(disk)}/filler`;
   mkdirSync(filler);
   const file = openSync(`${filler}/pages`, 'w');
-  const much = left(disk, shortage) - free;
-  for (let n = 0; n < much; n++)
+  // Looked at before each: what was removed a moment ago may be given back in between.
+  for (let n = 0; left(disk, shortage) > free; n++)
     if (shortage === 'bytes') writeSync(file, Buffer.alloc(page));
     else writeFileSync(`${filler}/${n}`, '');
   closeSync(file);
