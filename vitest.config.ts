@@ -26,8 +26,8 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 120_000,
     pool: 'forks',
-    // Most tests wait for something; vitest's own choice is one on two cores. With four, starts of
-    // containers wait for each other so long that tests of them fail.
+    // Most tests wait for something; vitest's own choice is one on two cores. With four at once,
+    // one run in three had a container that did not answer in time.
     maxWorkers: 2,
   },
 });
