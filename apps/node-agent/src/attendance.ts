@@ -4,7 +4,7 @@
  * present one, so that a node that was away for too long, or was removed, must join anew.
  */
 import { X509Certificate } from 'node:crypto';
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { apiServerName } from '@bulkhead/protocol';
@@ -14,6 +14,7 @@ import type { ContainerRuntime, FleetPlaces } from '@bulkhead/runtime';
 import { credentials } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { z } from 'zod';
+import { writeAtomically } from './files.ts';
 
 const everyMs = 5_000;
 const answerMs = 5_000;
@@ -82,7 +83,7 @@ export class Attendance {
     const fleet = await this.#ask(request);
     const heard = places.parse({ edges: fleet.edges ?? [], places: fleet.places ?? [] });
     if (request !== '' && fleet.certificate) {
-      await this.#write('tls/cert.pem', fleet.certificate);
+      await writeAtomically(this.#file('tls/cert.pem'), fleet.certificate, { durable: true });
       log.info('has a new certificate');
     }
     await this.#remember(heard);
@@ -121,12 +122,7 @@ export class Attendance {
   async #remember(heard: FleetPlaces): Promise<void> {
     const text = JSON.stringify(heard);
     if ((await this.#read('places.json').catch(() => '')) === text) return;
-    await this.#write('places.json', text);
-  }
-
-  async #write(name: string, text: string): Promise<void> {
-    await writeFile(`${this.#file(name)}.new`, text, { mode: 0o600 });
-    await rename(`${this.#file(name)}.new`, this.#file(name));
+    await writeAtomically(this.#file('places.json'), text, { durable: false });
   }
 
   #read(name: string): Promise<string> {

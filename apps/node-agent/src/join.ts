@@ -5,10 +5,10 @@
  * good for them until it ends, so an answer that was lost is asked for once more.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { request as httpsRequest } from 'node:https';
 import { hostname } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { connect, type PeerCertificate } from 'node:tls';
 import {
   apiServerName,
@@ -22,9 +22,12 @@ import {
 } from '@bulkhead/protocol';
 import { makeKey, makeRequest } from '@bulkhead/protocol/certificates';
 import { createUser, fmtCreds, fromSeed } from '@nats-io/jwt';
+import { writeAtomically } from './files.ts';
 import { membershipFile } from './membership.ts';
 
 const deadlineMs = 15_000;
+
+const write = (file: string, content: string) => writeAtomically(file, content, { durable: true });
 
 export interface JoinOptions {
   readonly nodeDir: string;
@@ -217,10 +220,4 @@ async function readText(file: string): Promise<string | null> {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw error;
   });
-}
-
-async function write(file: string, content: string): Promise<void> {
-  await mkdir(dirname(file), { recursive: true });
-  await writeFile(`${file}.new`, content, { mode: 0o600 });
-  await rename(`${file}.new`, file);
 }
