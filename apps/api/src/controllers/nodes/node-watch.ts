@@ -33,6 +33,7 @@ export class NodeWatch {
   readonly #images = new Map<string, readonly string[]>();
   readonly #use = new Map<string, { readonly at: number; readonly use: NodeUse }>();
   #listeningSince: number | null = null;
+  #wholeSince: number | null = null;
   #subscription: Subscription | null = null;
 
   constructor(options: NodeWatchOptions) {
@@ -46,11 +47,11 @@ export class NodeWatch {
   }
 
   connected(): void {
-    this.#listeningSince = this.#options.now();
+    this.#listeningSince = this.#wholeSince = this.#options.now();
   }
 
   disconnected(): void {
-    this.#listeningSince = null;
+    this.#listeningSince = this.#wholeSince = null;
   }
 
   stop(): void {
@@ -74,11 +75,15 @@ export class NodeWatch {
   async flush(): Promise<NodeChanges> {
     const heard = [...this.#heard];
     this.#heard.clear();
-    const since = this.#listeningSince;
-    const listeningMs = since === null ? null : this.#options.now() - since;
+    const since = (at: number | null) => (at === null ? null : this.#options.now() - at);
+    const hearing = {
+      listeningMs: since(this.#listeningSince),
+      wholeMs: since(this.#wholeSince),
+    };
     return this.#options.tenancy.platform(async (tx) => {
       await writeHeartbeats(tx, heard);
-      const steps = planNodes(await readNodes(tx), listeningMs);
+      const { steps, cutOff } = planNodes(await readNodes(tx), hearing);
+      if (cutOff && this.#wholeSince !== null) this.#wholeSince = this.#options.now();
       return { steps, apps: await applyNodes(tx, steps) };
     });
   }

@@ -9,8 +9,11 @@ const node = (id: string, silentSeconds: number | null, state: NodeView['state']
   joinedMs: null as number | null,
 });
 const hour = 3_600_000;
-const changes = (nodes: NodeView[], listeningMs: number | null = hour) =>
-  planNodes(nodes, listeningMs).map(({ node, to }) => `${node}:${to}`);
+const changes = (
+  nodes: NodeView[],
+  listeningMs: number | null = hour,
+  wholeMs: number | null = listeningMs,
+) => planNodes(nodes, { listeningMs, wholeMs }).steps.map(({ node, to }) => `${node}:${to}`);
 
 test.each<[string, NodeView[], string[]]>([
   ['a node that never spoke stays joining', [node('a', null, 'joining')], []],
@@ -49,4 +52,17 @@ test('who has not listened for long enough calls nobody silent', () => {
   expect(changes(nodes, null)).toEqual([]);
   expect(changes(nodes, 15_000)).toEqual(['b:suspect']);
   expect(changes(nodes, 31_000)).toEqual(['a:lost', 'b:suspect']);
+});
+
+test('after the fleet was cut off, those still silent are given their time again', () => {
+  const silent = [node('a', 40, 'suspect'), node('b', 40, 'suspect')];
+  const whole = [...silent, node('c', 1), node('d', 1)];
+  const cut = (nodes: NodeView[]) => planNodes(nodes, { listeningMs: hour, wholeMs: hour }).cutOff;
+  expect(cut([...silent, node('c', 1)])).toBe(true);
+  expect(cut(whole)).toBe(false);
+  expect(cut([node('c', 1)])).toBe(false);
+  expect(cut([])).toBe(false);
+  expect(changes(whole, hour, 4_000)).toEqual([]);
+  expect(changes(whole, hour, 30_000)).toEqual(['a:lost', 'b:lost']);
+  expect(changes([...whole, node('e', 12)], hour, 4_000)).toEqual(['e:suspect']);
 });
