@@ -276,6 +276,23 @@ test('an agent that starts again carries on with what runs', async () => {
   await eventually('the restart', () => (plane.latest(one)?.restarts ?? 0) === 1);
 });
 
+test('what a host must stop that was away comes before anything it is to start', async () => {
+  const { plane, host } = await platform();
+  await host.startAgent();
+  await plane.want(await host.spec());
+  await plane.state(one, 'ready');
+  await host.stopAgent();
+  const others = Array.from({ length: 5 }, (_, n) => `i${String(n).padStart(12, 'a')}`);
+  host.runtime.slow = one;
+  for (const instance of others) await plane.want(await host.spec({ instance }));
+  await plane.want(gone({ generation: 2 }));
+
+  await host.startAgent();
+  await plane.state(one, 'gone');
+  for (const instance of others) await plane.state(instance, 'ready');
+  expect(host.runtime.order.slice(0, 2)).toEqual([`start ${one}`, `stop ${one}`]);
+});
+
 test('without NATS the last desired state runs, and changes come when NATS does', async () => {
   const { nats, plane, host } = await platform();
   await host.startAgent();

@@ -158,6 +158,9 @@ export class Agent {
 
   #makeWatch(node: string, log: Logger): DesiredWatch {
     const refused = this.metrics.specsRefused;
+    // What a host that was away must stop comes before anything it is to start. A snapshot that
+    // breaks off keeps its starts for the next.
+    const toStart = new Set<string>();
     return new DesiredWatch(
       node,
       {
@@ -174,7 +177,8 @@ export class Agent {
           saved.catch((error: unknown) => {
             log.error({ instance, err: error }, 'a desired state could not be written to disk');
           });
-          this.#reconciler.nudge(instance);
+          if (inSnapshot && spec.desired === 'running') toStart.add(instance);
+          else this.#reconciler.nudge(instance);
         },
         onKeyGone: (instance) => {
           this.#desired.noteKeyAbsent(instance);
@@ -182,6 +186,8 @@ export class Agent {
         },
         onSnapshot: (seen) => {
           log.info({ instances: seen.size }, 'has the desired state of this node');
+          for (const instance of toStart) this.#reconciler.nudge(instance);
+          toStart.clear();
           for (const instance of this.#desired.instances()) {
             if (seen.has(instance)) continue;
             this.#desired.noteKeyAbsent(instance);

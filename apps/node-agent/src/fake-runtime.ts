@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Resources, TenantLimits } from '@bulkhead/protocol';
 import type {
   CheckResult,
@@ -35,6 +36,8 @@ export class FakeRuntime implements ContainerRuntime {
     resume: 0,
     check: 0,
   };
+  /** Starts and stops in the order of their asking. */
+  readonly order: string[] = [];
   readonly images = new Set<string>();
   /** What each pull tells on its way. */
   pullSteps: PullProgress[] = [];
@@ -49,6 +52,8 @@ export class FakeRuntime implements ContainerRuntime {
     lines: [],
     exitCode: -1,
   });
+  /** Instance that takes its time to be found. */
+  slow: string | null = null;
   #pid = 1000;
   readonly #watchers = new Map<string, Set<() => void>>();
 
@@ -76,6 +81,7 @@ export class FakeRuntime implements ContainerRuntime {
     const present = this.containers.get(spec.id);
     if (present && present.status.state !== 'stopped') return present.status;
     this.calls.start += 1;
+    this.order.push(`start ${spec.id}`);
     const broken = this.brokenStarts.get(spec.id);
     if (broken !== undefined) throw broken;
     this.#pid += 1;
@@ -105,6 +111,7 @@ export class FakeRuntime implements ContainerRuntime {
   }
 
   async find(id: string): Promise<ContainerStatus | null> {
+    if (id === this.slow) await delay(200);
     return this.containers.get(id)?.status ?? null;
   }
 
@@ -124,6 +131,7 @@ export class FakeRuntime implements ContainerRuntime {
 
   async stop(id: string): Promise<void> {
     this.calls.stop += 1;
+    this.order.push(`stop ${id}`);
     this.exit(id, { exitCode: 0 });
   }
 

@@ -122,6 +122,11 @@ group('the next step', () => {
       { do: 'wait', until: now + 1 },
     ],
     [
+      'backing off by a clock that was set back since: start',
+      { actual: container('stopped'), memory: { retryAt: now + 3_600_000 } },
+      { do: 'start' },
+    ],
+    [
       'backed off: start',
       { actual: container('stopped'), memory: { retryAt: now } },
       { do: 'start' },

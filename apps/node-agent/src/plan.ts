@@ -130,6 +130,9 @@ function planPaused({ memory }: InstanceView, { graceSeconds, paused }: RunningS
   return paused ? { do: 'settled' } : { do: 'resume' };
 }
 
+/** No back-off is as long, ms: what lies further off was noted before the clock was set back. */
+const longestWaitMs = 15 * 60_000;
+
 const versionOf = (fingerprint: string): string => fingerprint.split(':', 1)[0] ?? '';
 
 function planAbsent({ actual, memory }: InstanceView, paused: boolean, now: number): Step {
@@ -137,7 +140,9 @@ function planAbsent({ actual, memory }: InstanceView, paused: boolean, now: numb
   const ended = actual === null ? memory.started : actual.state === 'stopped';
   if (memory.made !== null && ended) return { do: 'note-end' };
   if (paused) return { do: 'settled' };
-  if (memory.retryAt !== null && memory.retryAt > now) return { do: 'wait', until: memory.retryAt };
+  const { retryAt } = memory;
+  const isDue = retryAt === null || retryAt <= now || retryAt > now + longestWaitMs;
+  if (!isDue) return { do: 'wait', until: retryAt };
   return { do: 'start' };
 }
 

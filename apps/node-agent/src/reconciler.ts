@@ -43,7 +43,7 @@ import {
   type InstanceView,
 } from './plan.ts';
 import type { Reporter } from './reporter.ts';
-import { KeyedQueue, Semaphore } from './work-queue.ts';
+import { KeyedQueue, Precedence, Semaphore } from './work-queue.ts';
 
 /** Starts and removals at once: each keeps a core busy for some milliseconds. */
 const workAtOnce = 8;
@@ -73,6 +73,8 @@ export class Reconciler {
   readonly #queue: KeyedQueue;
   readonly #caretaker: Caretaker;
   readonly #work = new Semaphore(workAtOnce);
+  /** What is to go and was not told to end yet; nothing starts before it. */
+  readonly #departures = new Precedence();
   #stopped = false;
 
   constructor(options: ReconcilerOptions) {
@@ -100,6 +102,11 @@ export class Reconciler {
 
   /** Something about this instance may have changed. */
   nudge(id: string): void {
+    const { made = null, stopping } = this.#instances.get(id)?.memory ?? {};
+    // What waits for its start has nothing made, and must not wait for itself.
+    const isToldToEnd = made === null || stopping === 'gone';
+    if (!isToldToEnd && !this.#stopped && this.#o.desired.get(id)?.desired === 'gone')
+      this.#departures.enter(id);
     this.#queue.nudge(id);
   }
 
@@ -107,6 +114,7 @@ export class Reconciler {
   async stop(): Promise<void> {
     this.#stopped = true;
     for (const instance of this.#instances.values()) release(instance);
+    this.#departures.end();
     await this.#queue.stop();
     for (const instance of this.#instances.values()) release(instance);
     await this.#o.memories.flush();
@@ -166,6 +174,7 @@ export class Reconciler {
         'an instance could not be brought to its state',
       );
       instance.activity = null;
+      this.#departures.leave(id);
       this.#wakeAt(instance, Date.now() + troubleDelay);
     }
   }
@@ -265,8 +274,9 @@ export class Reconciler {
     try {
       const spec = await containerSpec(desired, identity, this.#tenantLimits(desired));
       await this.#ensureImage(instance, desired);
+      await this.#departures.passed();
       // A pull takes its time, and something else may be wanted by now.
-      if (this.#o.desired.get(instance.id) !== desired) return;
+      if (this.#o.desired.get(instance.id) !== desired || this.#stopped) return;
       await this.#work.run(async () => {
         this.#during(instance, desired, 'starting');
         const began = new Date();
@@ -384,7 +394,10 @@ export class Reconciler {
   }
 
   #paced(after: InstanceMemory, now: number): InstanceMemory {
-    return { ...after, retryAt: this.#o.pacer.reserve(after.retryAt ?? now) };
+    const delay = Math.max(0, (after.retryAt ?? now) - now);
+    // Slots are counted by a clock that nobody sets.
+    const steady = performance.now();
+    return { ...after, retryAt: Math.round(now + this.#o.pacer.reserve(steady + delay) - steady) };
   }
 
   async #stop(
@@ -402,7 +415,9 @@ export class Reconciler {
     try {
       this.#report(instance, desired, actual);
       // Not among the bounded work: it is mostly waiting for the process to end.
-      await this.#o.runtime.stop(instance.id, graceSeconds);
+      const stopped = this.#o.runtime.stop(instance.id, graceSeconds);
+      this.#departures.leave(instance.id);
+      await stopped;
     } finally {
       instance.activity = null;
     }
@@ -411,6 +426,7 @@ export class Reconciler {
   async #remove(instance: Instance, desired: InstanceSpec): Promise<void> {
     const { logs, runtime } = this.#o;
     release(instance);
+    this.#departures.leave(instance.id);
     this.#report(instance, desired, null);
     await logs.finish(instance.id, lastLogsMs);
     await this.#work.run(() => runtime.remove(instance.id));

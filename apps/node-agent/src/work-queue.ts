@@ -57,3 +57,27 @@ export class Semaphore {
     }
   }
 }
+
+/** Some go before the others: `passed` resolves when none of them is in front. */
+export class Precedence {
+  readonly #inFront = new Set<string>();
+  readonly #waiting: (() => void)[] = [];
+
+  enter(key: string): void {
+    this.#inFront.add(key);
+  }
+
+  leave(key: string): void {
+    if (this.#inFront.delete(key) && this.#inFront.size === 0) this.end();
+  }
+
+  async passed(): Promise<void> {
+    if (this.#inFront.size > 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  }
+
+  /** Lets everybody go on. */
+  end(): void {
+    this.#inFront.clear();
+    for (const go of this.#waiting.splice(0)) go();
+  }
+}
