@@ -46,7 +46,7 @@ export interface TenancyOptions {
   readonly poolSize?: number;
   /** How many tenants a user may own who is no operator; 3 when absent. */
   readonly maxTenantsPerUser?: number;
-  /** The clock, for tests of expiry. */
+  /** A clock in place of PostgreSQL's, for tests of expiry. */
   readonly now?: () => Date;
 }
 
@@ -63,13 +63,13 @@ export class Tenancy {
   readonly #prisma: PrismaClient;
   readonly #databaseUrl: string;
   readonly #cipher: ConfigCipher;
-  readonly #now: () => Date;
+  readonly #now: (() => Date) | null;
   readonly #credentials: Credentials;
   readonly #mayOwn: number;
 
   private constructor(options: TenancyOptions) {
     this.#cipher = new ConfigCipher(options.configKey);
-    this.#now = options.now ?? (() => new Date());
+    this.#now = options.now ?? null;
     this.#databaseUrl = options.databaseUrl;
     this.#mayOwn = options.maxTenantsPerUser ?? defaultTenantsPerUser;
     this.#prisma = new PrismaClient({
@@ -184,6 +184,7 @@ export class Tenancy {
       const audit = new AuditWriter(db, null, platformActor, now);
       return work({
         prisma: db,
+        now,
         apps: new PlatformApps(db),
         releases: new PlatformReleases(this.#cipher),
         deployments: new PlatformDeployments(db, now),
@@ -290,8 +291,8 @@ export class Tenancy {
   async #asPlatform<T>(work: (db: Db, now: Date) => Promise<T>): Promise<T> {
     try {
       return await this.#prisma.$transaction(async (db) => {
-        await bindPlatform(db);
-        return work(db, this.#now());
+        const at = await bindPlatform(db);
+        return work(db, this.#now?.() ?? at);
       });
     } catch (error) {
       throw translateError(error);

@@ -8,8 +8,12 @@ export async function bindTenant(db: Db, tenantId: string): Promise<void> {
   await db.$queryRaw`SELECT set_config('bulkhead.tenant', ${tenantId}, true), set_config('bulkhead.scope', '', true)`;
 }
 
-export async function bindPlatform(db: Db): Promise<void> {
-  await db.$queryRaw`SELECT set_config('bulkhead.scope', 'platform', true)`;
+/** Answers the time by PostgreSQL's clock: replicas whose clocks differ must agree on what is over. */
+export async function bindPlatform(db: Db): Promise<Date> {
+  const [row] = await db.$queryRaw<{ at: Date }[]>`
+    SELECT clock_timestamp() AS "at", set_config('bulkhead.scope', 'platform', true)`;
+  if (!row) throw new Error('no row');
+  return row.at;
 }
 
 /**

@@ -54,6 +54,8 @@ export interface OperatorTx {
 /** What the controllers' door opens: every tenant's rows, the typed client and raw SQL. */
 export interface PlatformTx {
   readonly prisma: Db;
+  /** By PostgreSQL's clock, as the transaction began. */
+  readonly now: Date;
   readonly apps: PlatformApps;
   readonly releases: PlatformReleases;
   readonly deployments: PlatformDeployments;

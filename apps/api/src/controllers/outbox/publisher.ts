@@ -120,7 +120,6 @@ export class Publisher {
   async #jobs(tx: PlatformTx, rows: readonly OutboxRow[]) {
     const { delivery } = this.#options;
     const jobs = new Map<string, Job>();
-    const readAt = new Date();
     const instances = await readInstances(tx, rows);
     const routes = await readRoutes(tx, rows);
     const config = configOnce(tx);
@@ -144,7 +143,7 @@ export class Publisher {
       if (row.kind === 'instance') {
         jobs.set(name, async () => {
           if (isLive)
-            await delivery.putInstance(key, await instanceSpecOf(instance, config, readAt));
+            await delivery.putInstance(key, await instanceSpecOf(instance, config, tx.now));
           else await delivery.dropInstance(key);
           return null;
         });
