@@ -69,6 +69,7 @@ test("policy rules of the platform's network are swept away, those of others sta
   const living = ['lookup', 'main', 'suppress_prefixlength', '0'];
   // As libs/runtime/src/firewall.ts writes them.
   const ours = [
+    ['pref', '0', 'fwmark', '0/0x02000000', 'from', network, 'prohibit'],
     ['pref', '31000', 'iif', 'lo', 'to', network, ...living],
     ['pref', '31001', ...mark, 'to', network, ...living],
     ['pref', '31002', 'to', network, 'prohibit'],

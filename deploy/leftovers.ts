@@ -267,14 +267,14 @@ async function allPolicyRules(): Promise<string[]> {
 }
 
 /**
- * The agent's five rules: into the container network at 31000 to 31002, out of it at 31003 and
+ * The agent's six rules: into the container network at 31000 to 31002, out of it at 0, 31003 and
  * 31004. Platforms have the same priorities, so the network tells whose a rule is.
  */
 function isPolicyRuleOf(network: string, rule: string): boolean {
   const [, priority, from, to] = /^pref (\d+) from (\S+)(?: to (\S+))?/.exec(rule) ?? [];
   return ['31000', '31001', '31002'].includes(priority ?? '')
     ? from === 'all' && to === network
-    : ['31003', '31004'].includes(priority ?? '') && from === network && to === undefined;
+    : ['0', '31003', '31004'].includes(priority ?? '') && from === network && to === undefined;
 }
 
 /** The protocol number and the metric by which an agent's routes are known: libs/runtime/src/fleet-routes.ts. */

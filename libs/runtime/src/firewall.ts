@@ -1,7 +1,14 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { isIPv4 } from 'node:net';
 import { CommandError, run } from './exec.ts';
-import { NetlinkSocket, NETLINK_NETFILTER, NETLINK_ROUTE, NLM_F_DUMP } from './netlink.ts';
+import {
+  attribute,
+  NETLINK_NETFILTER,
+  NETLINK_ROUTE,
+  NetlinkSocket,
+  NLM_F_CREATE,
+  NLM_F_DUMP,
+} from './netlink.ts';
 import { step } from './steps.ts';
 
 /**
@@ -12,10 +19,9 @@ import { step } from './steps.ts';
  * container (of its own tenant neither, in this version), no private or link-local network, not the
  * host itself. Only this host connects to a container, and in a fleet the hosts with an edge.
  *
- * Should the table vanish, the policy rules of `ip rule` prohibit all forwarding from and to
- * containers, because they want a mark that only the table sets: closed, not open. They stand behind
- * the kernel's own rule for local addresses, so the way to what listens on the host itself is open
- * until `ensure` has put the table back; starts and a timer call it.
+ * Should the table vanish, the policy rules of `ip rule` prohibit everything from containers, to the
+ * host itself too, and all forwarding to them, because they want a mark that only the table sets:
+ * closed, not open, until `ensure` has put the table back; starts and a timer call it.
  */
 export interface FirewallOptions {
   table: string;
@@ -46,24 +52,38 @@ const privateNetworks = [
 /** Connections that a container may have under way, of those that the kernel follows for the whole machine. */
 const flowsOfContainer = 4096;
 
-/** Where our policy rules stand: behind the local table, before the main one. */
+/** Where our policy rules stand, but for the first: behind the local table, before the main one. */
 const firstPriority = 31_000;
 
 /**
- * Into the network: only from this host or marked, and by the routes of living containers, so that
- * packets to one that has gone do not follow the default route out. From it: only marked.
+ * From the network unmarked: nothing, and that before the kernel's rule for this host's own addresses
+ * (`Firewall.apply` sees to the order). Into it: only from this host or marked, and by the routes of
+ * living containers, so that packets to one that has gone do not follow the default route out. From
+ * it: only marked.
  */
 export function policyRules(network: string): string[][] {
   const mark = ['fwmark', `${seen}/${seen}`];
   const living = ['lookup', 'main', 'suppress_prefixlength', '0'];
-  return [
+  const behind = [
     ['iif', 'lo', 'to', network, ...living],
     [...mark, 'to', network, ...living],
     ['to', network, 'prohibit'],
     [...mark, 'from', network, 'lookup', 'main'],
     ['from', network, 'prohibit'],
-  ].map((rule, index) => ['pref', String(firstPriority + index), ...rule]);
+  ];
+  return [
+    ['pref', '0', 'fwmark', `0/${seen}`, 'from', network, 'prohibit'],
+    ...behind.map((rule, index) => ['pref', String(firstPriority + index), ...rule]),
+  ];
 }
+
+/** Of linux/fib_rules.h and linux/rtnetlink.h. */
+const fib = {
+  ...{ newRule: 32, deleteRule: 33, getRule: 34 },
+  ...{ to: 1, from: 2, priority: 6, toTable: 1, localTable: 255 },
+} as const;
+const ruleHeader = (table: number, action: number) =>
+  Buffer.from([2, 0, 0, 0, table, 0, 0, action, 0, 0, 0, 0]); // AF_INET
 
 export function firewallRules(
   options: FirewallOptions,
@@ -199,6 +219,7 @@ export class Firewall {
       step('set-policy-rules');
       await addRule(rule);
     }
+    this.#putFirst();
     const rules = firewallRules(this.#options, this.resolvers, this.#edges);
     for (let attempt = 0; attempt < 20; attempt++) {
       const before = this.#currentGeneration();
@@ -273,23 +294,38 @@ export class Firewall {
   }
 
   #hasPolicyRules(): boolean {
+    const kept = this.#keptRules();
+    const wanted = policyRules(this.#options.network).map(([, priority]) => Number(priority));
+    return wanted.every((priority) => kept.includes(priority)) && kept[0] === 0;
+  }
+
+  /**
+   * Puts our rule of priority 0 before the kernel's: rules of one priority stand in the order of
+   * their making, so a second one for local addresses is made behind ours, and then the first one
+   * goes. The host is never without, not even when several agents do so at once, or one is killed.
+   */
+  #putFirst(): void {
+    if (this.#keptRules()[0] === 0) return;
+    const local = [ruleHeader(fib.localTable, fib.toTable), attribute(fib.priority, 0)];
+    this.#routing!.request('repeat the local rule', fib.newRule, NLM_F_CREATE, ...local);
+    this.#routing!.request('delete the first local rule', fib.deleteRule, 0, ...local);
+  }
+
+  /** Priorities of our rules in their order, with `local` where the kernel's own stands. */
+  #keptRules(): (number | 'local')[] {
     this.#routing ??= new NetlinkSocket(NETLINK_ROUTE);
-    const getRule = 34;
-    const header = Buffer.from([2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]); // struct fib_rule_hdr: AF_INET
-    const network = this.#options.network.split('/');
-    const address = Buffer.from((network[0] ?? '').split('.').map(Number));
-    const present = new Set(
-      this.#routing
-        .request('list policy rules', getRule, NLM_F_DUMP, header)
-        .filter((rule) => {
-          const [to, from] = [findAttribute(rule, 1), findAttribute(rule, 2)];
-          return (to ?? from)?.equals(address) === true && rule[to ? 1 : 2] === Number(network[1]);
-        })
-        .map((rule) => findAttribute(rule, 6)?.readUInt32LE()),
-    );
-    return policyRules(this.#options.network).every((_, index) =>
-      present.has(firstPriority + index),
-    );
+    const [network = '', length] = this.#options.network.split('/');
+    const address = Buffer.from(network.split('.').map(Number));
+    const kept: (number | 'local')[] = [];
+    const header = ruleHeader(0, 0);
+    for (const rule of this.#routing.request('list rules', fib.getRule, NLM_F_DUMP, header)) {
+      const [to, from] = [findAttribute(rule, fib.to), findAttribute(rule, fib.from)];
+      if (rule[4] === fib.localTable && !to && !from) kept.push('local');
+      const isOurs = (to ?? from)?.equals(address) && rule[to ? 1 : 2] === Number(length);
+      // The kernel leaves a priority of 0 out.
+      if (isOurs) kept.push(findAttribute(rule, fib.priority)?.readUInt32LE() ?? 0);
+    }
+    return kept;
   }
 }
 

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { AddressInfo, Server } from 'node:net';
 import { connect } from 'node:net';
@@ -141,6 +142,12 @@ describe('a container', () => {
             address,
             address === open ? 'reached' : 'refused',
           ]);
+        }
+        // Where a host is strict about the way that answers come, they still come.
+        for (const strictness of ['1', '2']) {
+          const file = `/proc/sys/net/ipv4/conf/${options.vethPrefix}far/rp_filter`;
+          writeFileSync(file, strictness);
+          expect(await reach(open, 7)).toBe('reached');
         }
       } finally {
         listener.kill('SIGKILL');
