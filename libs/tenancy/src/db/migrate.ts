@@ -35,6 +35,8 @@ export async function ensureDatabase(options: {
   const admin = new pg.Client({ connectionString: adminUrl });
   await admin.connect();
   try {
+    // Two that do this at once would change one role's row at once. Given back with the connection.
+    await admin.query("SELECT pg_advisory_lock(hashtext('bulkhead.ensureDatabase'))");
     const name = pg.escapeIdentifier(role);
     const known = await admin.query('SELECT 1 FROM pg_roles WHERE rolname = $1', [role]);
     await admin.query(
