@@ -24,7 +24,7 @@ export function story(sizes: readonly Want[], alive: number, moments: number): M
     const count = 1 + Math.floor(chance() * 5);
     return Array.from({ length: count }, (_, index) => ({
       ...size,
-      ...{ id: `${process}-${index}`, process, mostPerNode },
+      ...{ id: `${process}-${index}`, process, mostPerNode, priority: 0, claim: null },
     }));
   };
   return Array.from({ length: moments }, () => {

@@ -27,7 +27,7 @@ export function newWants(count: number, seed: number): Want[] {
     for (let each = 0; each < instances; each++)
       wants.push({
         ...{ id: `${name}-${each}`, process: name, needs, image: `sha256:${name}` },
-        ...{ pool: 'default', labels: {}, mostPerNode },
+        ...{ pool: 'default', labels: {}, mostPerNode, priority: 0, claim: null },
       });
   }
   return wants;
@@ -97,7 +97,7 @@ export function timeTwoMillion(batch = 50_000): number {
     const process = `job${Math.floor((placed * jobs) / instances)}`;
     const wants = Array.from({ length: batch }, (_, each) => ({
       ...{ id: `${placed + each}`, process, needs, image: 'sha256:c2m' },
-      ...{ pool: 'default', labels: {}, mostPerNode: null },
+      ...{ pool: 'default', labels: {}, mostPerNode: null, priority: 0, claim: null },
     }));
     const plan = schedule({ nodes: fleet, pools: {} }, wants, 1);
     if (plan.refusals.length > 0) throw new Error(plan.refusals[0]!.message);

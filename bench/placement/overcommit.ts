@@ -21,7 +21,7 @@ export async function overcommit(factor: number): Promise<Overcommitted> {
   }));
   const wants = machines.map((_, index) => ({
     ...{ id: `${index}`, process: `${index}`, needs: reserved, image: 'sha256:vm' },
-    ...{ pool: 'default', labels: {}, mostPerNode: null },
+    ...{ pool: 'default', labels: {}, mostPerNode: null, priority: 0, claim: null },
   }));
   const plan = schedule({ nodes, pools: { default: { cpuOvercommit: factor } } }, wants, 1);
   const demand = new Map<string, number[]>();

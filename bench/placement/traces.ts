@@ -31,6 +31,8 @@ export async function openb(list: 'default' | 'cpu250'): Promise<Want[]> {
       pool: 'default',
       labels: {},
       mostPerNode: null,
+      priority: 0,
+      claim: null,
     }))
     .filter(({ needs }) => needs.cpuMillis <= host.cpuMillis);
 }

@@ -136,6 +136,12 @@ const attacks = (): Record<string, Attack> => ({
   'Mutation.drainNode': onNode('drainNode'),
   'Mutation.cancelDrain': onNode('cancelDrain'),
   'Mutation.labelNode': onNode('labelNode', ', labels: []'),
+  'Mutation.moveNode': onNode('moveNode', ', pool: "default"'),
+  'Query.pools': { document: '{ pools { name } }', codes: operators },
+  'Mutation.setPool': {
+    document: 'mutation { setPool(input: { name: "default" }) { name } }',
+    codes: operators,
+  },
   'Query.joinTokens': { document: '{ joinTokens { id } }', codes: operators },
   'Mutation.createJoinToken': {
     document: 'mutation { createJoinToken(input: {}) { secret } }',

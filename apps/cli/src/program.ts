@@ -15,6 +15,7 @@ import { logsCommand } from './commands/logs.ts';
 import { memberCommands } from './commands/members.ts';
 import { orderCommands } from './commands/orders.ts';
 import { nodeCommands } from './commands/nodes.ts';
+import { poolCommands } from './commands/pools.ts';
 import { portForwardCommand } from './commands/port-forward.ts';
 import { recordCommands } from './commands/records.ts';
 import { releaseCommands } from './commands/releases.ts';
@@ -91,6 +92,7 @@ export function createProgram(io: Io): Command {
 
   program.commandsGroup('Operators:');
   nodeCommands(program, act);
+  poolCommands(program, act);
   adminCommands(program, act);
 
   program.commandsGroup('Other:');

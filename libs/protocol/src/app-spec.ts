@@ -91,6 +91,13 @@ export const tenantLimits = z.object({
 export type TenantLimits = z.infer<typeof tenantLimits>;
 export const defaultTenantLimits: TenantLimits = tenantLimits.parse({});
 
+/** Whose instances make room for whose, the least first. */
+export const processPriorities = ['low', 'normal', 'high'] as const;
+export type ProcessPriority = (typeof processPriorities)[number];
+
+/** The pool of nodes that have no other one, open to everybody. */
+export const defaultPool = 'default';
+
 /** A process of a release. `web` gets a route; a process without a port gets none. */
 export const processDefinition = z.object({
   name: dnsLabel,
@@ -106,6 +113,10 @@ export const processDefinition = z.object({
   readOnlyRoot: z.boolean().default(false),
   /** Most instances on one node; 0: as many as fit. */
   mostPerNode: z.number().int().min(0).max(1000).default(0),
+  /** When the fleet is full, instances of a lower priority end for those of a higher. */
+  priority: z.enum(processPriorities).default('normal'),
+  /** Of nodes on which it may run. */
+  pool: dnsLabel.default(defaultPool),
 });
 export type ProcessDefinition = z.infer<typeof processDefinition>;
 

@@ -42,8 +42,17 @@ export class Room {
     this.images = node.images.filter((image) => wanted.has(image));
   }
 
-  reserve(process: string, needs: Amounts): void {
+  keep(needs: Amounts): void {
     for (const name of resourceNames) this.free[name] -= needs[name];
+  }
+
+  /** Gives back what was kept, or counted as used. */
+  release(needs: Amounts): void {
+    for (const name of resourceNames) this.free[name] += needs[name];
+  }
+
+  reserve(process: string, needs: Amounts): void {
+    this.keep(needs);
     this.added.set(process, (this.added.get(process) ?? 0) + 1);
   }
 

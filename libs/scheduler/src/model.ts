@@ -16,7 +16,7 @@ export interface NodeSnapshot {
   readonly cordoned: boolean;
   /** What the host has; the pool's overcommit is not in it. */
   readonly capacity: Amounts;
-  /** Sum of the requests of all instances on it that are not proven gone. */
+  /** Sum of the requests of all instances on it that are not proven gone, and of all that have a claim on it. */
   readonly used: Amounts;
   /** Digests of images that it holds. */
   readonly images: readonly string[];
@@ -58,6 +58,27 @@ export interface Want {
   readonly labels: Readonly<Record<string, string>>;
   /** Most instances of its process on one node; null: as many as fit. */
   readonly mostPerNode: number | null;
+  /** The greater goes first, and may take the room of the lesser (`preempt`). */
+  readonly priority: number;
+  /** The node on which room is being made for it; null: none. */
+  readonly claim: string | null;
+}
+
+/** An instance that may have to make room, or that is on its way out. */
+export interface Occupant {
+  readonly id: string;
+  readonly node: string;
+  readonly priority: number;
+  readonly needs: Want['needs'];
+  /** It has been told to end: its room will be free without more being done. */
+  readonly leaving: boolean;
+}
+
+/** Room that is made for a want: when the victims are gone, and what leaves anyway, it fits there. */
+export interface Claim {
+  readonly want: string;
+  readonly node: string;
+  readonly victims: readonly string[];
 }
 
 export const ruleNames = ['ready', 'cordon', 'pool', 'labels', 'perNode', 'capacity'] as const;

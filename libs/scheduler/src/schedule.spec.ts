@@ -24,6 +24,8 @@ const want = (id: string, over: Partial<Want> = {}): Want => ({
   pool: 'default',
   labels: {},
   mostPerNode: null,
+  priority: 0,
+  claim: null,
   ...over,
 });
 
@@ -69,6 +71,16 @@ test('of a process there are no more on a node than it allows', () => {
   expect(plan.placements.map((p) => p.node).sort()).toEqual(['a', 'b', 'b']);
   expect(plan.refusals[0]).toMatchObject({ rule: 'perNode', turnedAway: { perNode: 2 } });
   expect(plan.refusals[0]?.message).toContain('2 nodes have as many of this process as they may');
+});
+
+test('the higher priority is placed first, though it is smaller', () => {
+  const used = { cpuMillis: 0, memoryMiB: 3840, diskMiB: 0, instances: 1 };
+  const wants = [
+    want('large', { needs: { cpuMillis: 1, memoryMiB: 256, diskMiB: 1 } }),
+    want('small', { needs: { cpuMillis: 1, memoryMiB: 64, diskMiB: 1 }, priority: 1 }),
+  ];
+  const plan = schedule(fleet(node('a', { used })), wants, 1);
+  expect(plan.placements).toEqual([{ want: 'small', node: 'a' }]);
 });
 
 describe('preferences', () => {
@@ -219,6 +231,8 @@ const anyWant = fc
     image: fc.constantFrom('sha256:a', 'sha256:b'),
     pool: fc.constantFrom('default', 'default', 'gpu', 'none'),
     labels: fc.constantFrom({}, {}, { disk: 'ssd' }),
+    priority: fc.constantFrom(0, 0, 1),
+    claim: fc.constant(null),
   })
   // Of this process a node takes two at most.
   .map((want) => ({ ...want, mostPerNode: want.process === 'z' ? 2 : null }));

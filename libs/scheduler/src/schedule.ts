@@ -1,9 +1,10 @@
-import { Room } from './capacity.ts';
+import { amountsOf, Room } from './capacity.ts';
 import { Demand } from './demand.ts';
 import type { Look } from './demand.ts';
 import { hash } from './hash.ts';
 import type { Placement, Plan, Refusal, Snapshot, Want } from './model.ts';
 import { explainRefusal } from './refusal.ts';
+import { isAllowed } from './rules.ts';
 import type { Lot } from './shelf.ts';
 
 /**
@@ -11,9 +12,67 @@ import type { Lot } from './shelf.ts';
  * same plan, in whatever order the nodes and wants are listed. Whoever applies it must still
  * re-check, for the snapshot is old by then.
  *
- * It goes from node to node, the fullest first, and each takes, again and again, what leaves the
- * least of it unused (`Shelf.best`), until nothing fits any more; so an emptier node is touched only
- * when no fuller one can help. What comes before packing is said by the rounds and looks around it:
+ * Whoever has a claim takes what was kept for it, once that suffices. Then the wants of the highest
+ * priority are packed as if they were alone, then those of the next. What is refused for want of
+ * room may take it from others: see `preempt`.
+ *
+ * `seed` breaks ties between equal nodes: replicas with different seeds that plan at the same moment
+ * do not all pick the same one.
+ */
+export function schedule(snapshot: Snapshot, wants: readonly Want[], seed: number): Plan {
+  const images = new Set(wants.map(({ image }) => image));
+  const rooms = snapshot.nodes.map((node) => new Room(node, snapshot.pools, images));
+  const kept = takeClaims(rooms, wants);
+  const plans = byPriority(wants.filter(({ id }) => !kept.taken.has(id))).map((equals) =>
+    pack(fullestFirst(rooms, seed), equals, seed),
+  );
+  const refusals = plans.flatMap((plan) => plan.refusals);
+  return {
+    placements: [...kept.placements, ...plans.flatMap((plan) => plan.placements)],
+    refusals: refusals.map((refusal) =>
+      kept.waiting.has(refusal.want) ? { ...refusal, message: roomIsBeingMade } : refusal,
+    ),
+  };
+}
+
+const roomIsBeingMade = 'instances of a lower priority are ending to make room for it';
+
+/** Those whose claim holds enough by now. The others wait, and their claims stay reserved. */
+function takeClaims(rooms: readonly Room[], wants: readonly Want[]) {
+  const placements: Placement[] = [];
+  const taken = new Set<string>();
+  const waiting = new Set<string>();
+  const claims = Map.groupBy(wants, ({ claim }) => claim);
+  for (const room of rooms) {
+    const claimants = (claims.get(room.node.id) ?? []).toSorted(
+      (a, b) => b.priority - a.priority || (a.id < b.id ? -1 : 1),
+    );
+    for (const { needs } of claimants) room.release(amountsOf(needs));
+    for (const want of claimants) {
+      const needs = amountsOf(want.needs);
+      if (!isAllowed(want, needs, room)) {
+        waiting.add(want.id);
+        continue;
+      }
+      room.reserve(want.process, needs);
+      placements.push({ want: want.id, node: room.node.id });
+      taken.add(want.id);
+    }
+    for (const { id, needs } of claimants) if (waiting.has(id)) room.keep(amountsOf(needs));
+  }
+  return { placements, taken, waiting };
+}
+
+/** The highest first. */
+function byPriority(wants: readonly Want[]): Want[][] {
+  const groups = Map.groupBy(wants, ({ priority }) => priority);
+  return [...groups].sort(([a], [b]) => b - a).map(([, equals]) => equals);
+}
+
+/**
+ * Goes from node to node, the fullest first, and each takes, again and again, what leaves the least
+ * of it unused (`Shelf.best`), until nothing fits any more; so an emptier node is touched only when
+ * no fuller one can help. What comes before packing is said by the rounds and looks around it:
  *
  * - Spread. In the first round a node takes only from processes that have no instance on it, in the
  *   second from those that have one, and so on: a lost host should cost a process as little as it can.
@@ -21,12 +80,8 @@ import type { Lot } from './shelf.ts';
  *   nothing of theirs has room.
  * - Image. Nodes that hold an image may take first what wants it, unless they are emptier by half
  *   than where it would go otherwise: a pull costs seconds, a little slack costs nothing today.
- *
- * `seed` breaks ties between equal nodes: replicas with different seeds that plan at the same moment
- * do not all pick the same one.
  */
-export function schedule(snapshot: Snapshot, wants: readonly Want[], seed: number): Plan {
-  const rooms = fullestFirst(snapshot, wants, seed);
+function pack(rooms: readonly Room[], wants: readonly Want[], seed: number): Plan {
   // A node that no want can use is left out of the search, not of the explanation.
   const usable = rooms.filter(({ node }) => node.state === 'ready' && !node.cordoned);
   const demand = new Demand(wants, usable, seed);
@@ -72,10 +127,8 @@ function fullnessInUse(rooms: readonly Room[], demand: Demand): number {
   return next?.fullness() ?? 0;
 }
 
-function fullestFirst(snapshot: Snapshot, wants: readonly Want[], seed: number): Room[] {
-  const images = new Set(wants.map(({ image }) => image));
-  return snapshot.nodes
-    .map((node) => new Room(node, snapshot.pools, images))
+function fullestFirst(rooms: readonly Room[], seed: number): Room[] {
+  return rooms
     .map((room) => ({ room, full: room.fullness(), tie: hash(seed, room.node.id) }))
     .sort((a, b) => b.full - a.full || a.tie - b.tie || (a.room.node.id < b.room.node.id ? -1 : 1))
     .map(({ room }) => room);

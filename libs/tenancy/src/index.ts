@@ -30,6 +30,7 @@ export type { InstancePlace, InstanceView } from './instances/instances.ts';
 export { quotaResources, type QuotaResource, type QuotaUsageView } from './quota/resources.ts';
 export type { AuditEntryView } from './audit/audit.ts';
 export type { JoinTokenView } from './nodes/joining.ts';
+export type { PoolChange, PoolView } from './nodes/pools.ts';
 export type { CapacityView, NodeInstanceView, NodeRegistration, NodeView } from './nodes/nodes.ts';
 /** The database's words. `Prisma` is here for the controllers' typed SQL; its client is not. */
 export type * from './generated/enums.ts';

@@ -25,6 +25,7 @@ import { Orders } from './instances/orders.ts';
 import { Members } from './members/members.ts';
 import { Joining } from './nodes/joining.ts';
 import { Nodes, type NodeRegistration, type NodeView } from './nodes/nodes.ts';
+import { Pools } from './nodes/pools.ts';
 import { mayPull, nodeFromRegistrySecret } from './nodes/registry-access.ts';
 import { OperatorQuota, PlatformQuota, Quota } from './quota/quota.ts';
 import { PlatformReleases, Releases } from './releases/releases.ts';
@@ -172,6 +173,7 @@ export class Tenancy {
       return work({
         nodes: new Nodes(db, auditOf(null)),
         joining: new Joining(db, auditOf(null), now),
+        pools: new Pools(db, auditOf(null)),
         tenants: new AllTenants(db),
         quota: new OperatorQuota(db, auditOf),
       });

@@ -1,5 +1,5 @@
 import { Field, Float, InputType, Int, ObjectType, registerEnumType } from '@nestjs/graphql';
-import type { HealthCheck as HealthCheckView } from '@bulkhead/protocol';
+import type { HealthCheck as HealthCheckView, ProcessPriority } from '@bulkhead/protocol';
 
 export const HealthCheckKind = { HTTP: 'http', TCP: 'tcp', COMMAND: 'command' } as const;
 registerEnumType(HealthCheckKind, {
@@ -9,6 +9,17 @@ registerEnumType(HealthCheckKind, {
     HTTP: { description: 'GET of `path`; 200 to 399 is healthy.' },
     TCP: { description: 'A connection to the port.' },
     COMMAND: { description: '`command` in the container; exit code 0 is healthy.' },
+  },
+});
+
+export const ProcessPriorityEnum = { LOW: 'low', NORMAL: 'normal', HIGH: 'high' } as const;
+registerEnumType(ProcessPriorityEnum, {
+  name: 'ProcessPriority',
+  description: 'Whose instances make room for whose when the fleet is full.',
+  valuesMap: {
+    LOW: { description: 'Makes room for everything else.' },
+    NORMAL: { description: 'Makes room for HIGH only.' },
+    HIGH: { description: 'Makes room for nothing. An operator grants so many instances of it.' },
   },
 });
 
@@ -96,6 +107,14 @@ export class Process {
 
   @Field(() => Int, { description: 'The most instances on one node; 0: as many as fit.' })
   mostPerNode: number;
+
+  @Field(() => ProcessPriorityEnum, {
+    description: 'When the fleet is full, the lower makes room for the higher.',
+  })
+  priority: ProcessPriority;
+
+  @Field(() => String, { description: 'The pool of nodes on which it runs.' })
+  pool: string;
 
   @Field(() => HealthCheck, { nullable: true, description: 'How its health is checked.' })
   healthCheck: HealthCheckView | null;
@@ -220,6 +239,20 @@ export class ProcessInput {
     description: 'The most instances on one node; 0: as many as fit.',
   })
   mostPerNode?: number | null;
+
+  @Field(() => ProcessPriorityEnum, {
+    nullable: true,
+    description:
+      'When the fleet is full, the lower makes room for the higher. HIGH is counted by the quota highPriority.',
+  })
+  priority?: ProcessPriority | null;
+
+  @Field(() => String, {
+    nullable: true,
+    description:
+      'The pool of nodes on which it runs; others than default are granted by operators.',
+  })
+  pool?: string | null;
 
   @Field(() => Int, { nullable: true, description: 'Seconds from SIGTERM to SIGKILL.' })
   graceSeconds?: number | null;

@@ -10,7 +10,6 @@
  */
 import { randomInt } from 'node:crypto';
 import { streams, subjects, type NodeUse } from '@bulkhead/protocol';
-import type { PoolPolicy } from '@bulkhead/scheduler';
 import type { Tenancy } from '@bulkhead/tenancy';
 import type { Logger } from '../logger.ts';
 import type { NatsLink } from '../nats/nats.ts';
@@ -37,7 +36,6 @@ export interface ControllersOptions {
   readonly logger: Pick<Logger, 'info' | 'warn' | 'error'>;
   /** Apps live at `<app>.<tenant>.<platformDomain>`. */
   readonly platformDomain: string;
-  readonly pools?: Readonly<Record<string, PoolPolicy>>;
   /** Where values go; NATS unless a test wants to fail them. */
   readonly delivery?: Delivery;
 }
@@ -94,12 +92,10 @@ export class Controllers {
     this.#reconciler = new AppReconciler({
       ...{ tenancy, platformDomain },
       edges: this.#edges,
-      pools: options.pools ?? {},
     });
     this.#placement = new Placement({
       tenancy,
       imagesOf: (node) => this.#nodes.imagesOf(node),
-      pools: options.pools ?? {},
       seed: () => randomInt(2 ** 31),
     });
     this.#publisher = new Publisher({
@@ -219,13 +215,13 @@ export class Controllers {
   }
 
   async #place(): Promise<'again' | 'done'> {
-    const { apps, placed, lostRaces, refused } = await this.#placement.place();
+    const { apps, placed, lostRaces, refused, more } = await this.#placement.place();
     if (placed > 0) this.#loops.publish.wake();
     metrics.placed.inc({ outcome: 'placed' }, placed);
     metrics.placed.inc({ outcome: 'lost-race' }, lostRaces);
     metrics.waiting.set(refused);
     this.#lookAt(apps);
-    return placed > 0 && lostRaces > 0 ? 'again' : 'done';
+    return more || (placed > 0 && lostRaces > 0) ? 'again' : 'done';
   }
 
   async #publish(): Promise<'again' | 'done'> {

@@ -306,3 +306,26 @@ test('one bucket alone is lost: it is filled again', async () => {
   });
   expect(platform.agent.delivered.some(({ desired }) => desired === 'gone')).toBe(false);
 });
+
+test('what makes room for a higher priority leaves, and comes back where there is room', async () => {
+  platform = await Platform.start();
+  platform.agent.capacity = { ...platform.agent.capacity, memoryMiB: 600 };
+  const web = (over: object) => [{ name: 'web', memoryMiB: 256, diskMiB: 100, ...over }];
+  await platform.succeeded(
+    await platform.deploy('cheap', 'hello:1', web({ priority: 'low', count: 2 })),
+  );
+  await platform.succeeded(await platform.deploy('dear', 'hello:1', web({})));
+  const [kept, waiting] = (await platform.instances('cheap')).sort((a, b) =>
+    a.nodeId === null ? 1 : b.nodeId === null ? -1 : 0,
+  );
+  expect(kept?.state).toBe('ready');
+  expect(waiting).toMatchObject({ nodeId: null, state: 'pending' });
+  expect(waiting?.message).toContain('no room');
+  // Not one request was sent to what was ordered to go: it left its route first.
+  expect(platform.edge.backends(hostOf('cheap'))).toHaveLength(1);
+
+  await platform.addNode();
+  await eventually('it runs elsewhere', async () =>
+    (await platform.instances('cheap')).every(({ state }) => state === 'ready'),
+  );
+});

@@ -196,6 +196,54 @@ export class LabelNodeInput extends NodeInput {
   labels: LabelInput[];
 }
 
+@InputType({ description: 'Which pool a node is to be in.' })
+export class MoveNodeInput extends NodeInput {
+  @Field(() => String, { description: 'Name of the pool.' })
+  pool: string;
+}
+
+@ObjectType({ description: 'Nodes that operators keep apart. For operators.' })
+export class Pool {
+  @Field(() => String, { description: 'Its name.' })
+  name: string;
+
+  @Field(() => Float, { description: 'Reserved CPU may reach this many times the cores.' })
+  cpuOvercommit: number;
+
+  @Field(() => Boolean, { description: 'Whether every tenant may use it.' })
+  open: boolean;
+
+  @Field(() => [String], { description: 'Tenants that may use it though it is not open.' })
+  tenants: readonly string[];
+
+  @Field(() => Int, { description: 'How many nodes are in it.' })
+  nodes: number;
+}
+
+@InputType({ description: 'A change of a pool; what is absent stays.' })
+export class SetPoolInput {
+  @Field(() => String, { description: 'Its name.' })
+  name: string;
+
+  @Field(() => Float, {
+    nullable: true,
+    description: 'Reserved CPU may reach this many times the cores; 0.1 to 100.',
+  })
+  cpuOvercommit?: number | null;
+
+  @Field(() => Boolean, { nullable: true, description: 'Whether every tenant may use it.' })
+  open?: boolean | null;
+
+  @Field(() => [String], { nullable: true, description: 'Tenants that may use it from now on.' })
+  grant?: string[] | null;
+
+  @Field(() => [String], {
+    nullable: true,
+    description: 'Tenants whose next deploy to it is refused.',
+  })
+  revoke?: string[] | null;
+}
+
 export const NodeInstanceConnection = connectionOf(NodeInstance, 'NodeInstance');
 
 @ObjectType({ description: 'Lets one host join the fleet, once. For operators.' })

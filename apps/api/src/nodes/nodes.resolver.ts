@@ -14,13 +14,16 @@ import {
   JoinToken,
   Label,
   LabelNodeInput,
+  MoveNodeInput,
   Node,
   NodeConnection,
   NodeInput,
   NodeInstanceConnection,
   NodeUse,
+  Pool,
   RemoveNodeInput,
   RevokeJoinTokenInput,
+  SetPoolInput,
 } from './nodes.models.ts';
 
 const fact = { nullable: true } as const;
@@ -121,6 +124,32 @@ export class NodesResolver {
   ) {
     const changes = Object.fromEntries(labels.map(({ name, value }) => [name, value ?? null]));
     return door.operator((tx) => tx.nodes.setLabels(node, changes));
+  }
+
+  @Mutation(() => Node, {
+    description: 'Puts a node into a pool; what runs there stays. For operators.',
+  })
+  @Requires('node.manage')
+  moveNode(
+    @OpenDoor() door: Door,
+    @Args('input', { description: 'Which pool.' }) { node, pool }: MoveNodeInput,
+  ) {
+    return door.operator((tx) => tx.nodes.setPool(node, pool));
+  }
+
+  @Query(() => [Pool], { description: 'The pools of nodes, by name. For operators.' })
+  @Requires('node.read')
+  pools(@OpenDoor() door: Door): Promise<Pool[]> {
+    return door.operator((tx) => tx.pools.list());
+  }
+
+  @Mutation(() => Pool, { description: 'Makes or changes a pool. For operators.' })
+  @Requires('node.manage')
+  setPool(
+    @OpenDoor() door: Door,
+    @Args('input', { description: 'What of it.' }) input: SetPoolInput,
+  ): Promise<Pool> {
+    return door.operator((tx) => tx.pools.set(input));
   }
 
   @Query(() => [JoinToken], {

@@ -35,6 +35,8 @@ function toProcess(
     ...definition.resources,
     readOnlyRoot: definition.readOnlyRoot,
     mostPerNode: definition.mostPerNode,
+    priority: definition.priority,
+    pool: definition.pool,
     count: now?.count ?? 0,
     ready: current ? (now?.ready ?? 0) : 0,
   };

@@ -21,6 +21,8 @@ const running = (name: string): Process => ({
   logBytesPerSecond: 65_536,
   readOnlyRoot: false,
   mostPerNode: 0,
+  priority: 'NORMAL',
+  pool: 'default',
   healthCheck: null,
 });
 

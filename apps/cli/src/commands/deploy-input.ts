@@ -1,7 +1,7 @@
 import { split } from 'shlex';
 import type { ProcessFile } from '../context/project.ts';
 import { usageError } from '../errors.ts';
-import type { HealthCheckInput, Process, ProcessInput } from '../graphql/types.ts';
+import type { HealthCheckInput, Process, ProcessInput, ProcessPriority } from '../graphql/types.ts';
 
 // Pure: from what was typed, what the project file says and what runs now to what is asked for.
 
@@ -25,6 +25,8 @@ export interface ProcessFlags {
   readonly logRate?: number;
   readonly readOnly?: boolean;
   readonly mostPerNode?: number;
+  readonly priority?: Priority;
+  readonly pool?: string;
   readonly healthPath?: string;
   readonly healthCommand?: string;
   readonly healthInterval?: number;
@@ -82,6 +84,7 @@ function withFlags(
 
 function limitsOf(flags: Omit<ProcessFlags, 'process'>): Partial<ProcessInput> {
   const { cpuCap, pids, ioRate, ioOperations, networkRate, logRate, readOnly, mostPerNode } = flags;
+  const { priority, pool } = flags;
   return {
     ...(cpuCap === undefined ? {} : { cpuCapMillis: cpuCap }),
     ...(pids === undefined ? {} : { pids }),
@@ -91,9 +94,14 @@ function limitsOf(flags: Omit<ProcessFlags, 'process'>): Partial<ProcessInput> {
     ...(logRate === undefined ? {} : { logBytesPerSecond: logRate * 1024 }),
     ...(readOnly === undefined ? {} : { readOnlyRoot: readOnly }),
     ...(mostPerNode === undefined ? {} : { mostPerNode }),
+    ...(priority === undefined ? {} : { priority: priorityOf(priority) }),
+    ...(pool === undefined ? {} : { pool }),
   };
 }
 const MiB = 1024 * 1024;
+
+type Priority = Lowercase<ProcessPriority>;
+const priorityOf = (text: Priority): ProcessPriority => text.toUpperCase() as Uppercase<Priority>;
 
 /** The check that the options ask for, or null when they say nothing of it. Other times alone change the check that is. */
 function checkOf(
@@ -128,10 +136,11 @@ function withoutNulls(check: Process['healthCheck']): HealthCheckInput | null {
   return { ...rest, ...(path === null ? {} : { path }), ...(command === null ? {} : { command }) };
 }
 
-function fromFile(name: string, { health, command, ...rest }: ProcessFile): ProcessInput {
+function fromFile(name: string, { health, command, priority, ...rest }: ProcessFile): ProcessInput {
   return {
     name,
     ...defined(rest),
+    ...(priority === undefined ? {} : { priority: priorityOf(priority) }),
     ...(command === undefined
       ? {}
       : { command: typeof command === 'string' ? splitCommand(command) : command }),

@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { readProject } from '../context/project.ts';
 import { CliError, usageError } from '../errors.ts';
 import { appInfo, createApp, deploy } from '../graphql/operations.ts';
@@ -100,6 +100,7 @@ function flagsOf({
 function limitFlags(options: DeployOptions): ProcessFlags {
   const { cpuCap, pids, ioRate, ioOperations, networkRate, logRate, readOnly, mostPerNode } =
     options;
+  const { priority, pool } = options;
   return {
     ...(cpuCap === undefined ? {} : { cpuCap }),
     ...(pids === undefined ? {} : { pids }),
@@ -109,6 +110,8 @@ function limitFlags(options: DeployOptions): ProcessFlags {
     ...(logRate === undefined ? {} : { logRate }),
     ...(readOnly === undefined ? {} : { readOnly }),
     ...(mostPerNode === undefined ? {} : { mostPerNode }),
+    ...(priority === undefined ? {} : { priority }),
+    ...(pool === undefined ? {} : { pool }),
   };
 }
 
@@ -169,6 +172,13 @@ export function deployCommand(program: Command, act: Act): void {
     .option('--network-rate <MiB>', 'the most from and to the network, a second', integer(1, 1192))
     .option('--log-rate <KiB>', 'the most output that is kept, a second', integer(1, 1024))
     .option('--most-per-node <number>', 'instances on one node; 0: any', integer(0, 1000))
+    .addOption(
+      new Option(
+        '--priority <priority>',
+        'whose instances make room when the fleet is full',
+      ).choices(['low', 'normal', 'high']),
+    )
+    .option('--pool <pool>', 'of nodes to run on, as operators granted it; else default')
     .option('--read-only', 'only /tmp can be written')
     .option('--no-read-only', 'its whole disk can be written')
     .option('--health-path <path>', 'HTTP path that answers 2xx or 3xx when it is well')

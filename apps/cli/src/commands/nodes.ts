@@ -6,6 +6,7 @@ import { relative } from '../output/time.ts';
 import { examples, groupDefault, type Act } from './kit.ts';
 import { drainCommands } from './node-drain.ts';
 import { joinCommands } from './node-join.ts';
+import { moveCommand } from './pools.ts';
 import { topCommand } from './node-top.ts';
 
 const share = (used: number, of: number) =>
@@ -153,5 +154,6 @@ export function nodeCommands(program: Command, act: Act): void {
   );
   topCommand(group, act);
   drainCommands(group, act);
+  moveCommand(group, act);
   joinCommands(group, act);
 }

@@ -28,6 +28,8 @@ const processFile = z.strictObject({
   logBytesPerSecond: z.number().int().optional(),
   readOnlyRoot: z.boolean().optional(),
   mostPerNode: z.number().int().optional(),
+  priority: z.enum(['low', 'normal', 'high']).optional(),
+  pool: z.string().optional(),
   graceSeconds: z.number().int().optional(),
   health: healthFile.optional(),
 });

@@ -27,7 +27,7 @@ const member = `id email name role createdAt`;
 const health = `kind path command intervalSeconds timeoutSeconds failureThreshold successThreshold
   startupGraceSeconds`;
 const process = `name count ready command port cpuMillis memoryMiB diskMiB cpuCapMillis pids
-  ioBytesPerSecond ioOperationsPerSecond networkBytesPerSecond logBytesPerSecond readOnlyRoot mostPerNode healthCheck { ${health} }`;
+  ioBytesPerSecond ioOperationsPerSecond networkBytesPerSecond logBytesPerSecond readOnlyRoot mostPerNode priority pool healthCheck { ${health} }`;
 const app = `id name state health url createdAt`;
 const appSummary = `${app} processes { name count ready } currentRelease { version image createdAt }`;
 const releaseSummary = `id version image digest description createdAt createdBy current`;
@@ -469,6 +469,15 @@ export const labelNode = operation<
   { labelNode: T.Node },
   { input: { node: string; labels: { name: string; value: string | null }[] } }
 >(`mutation LabelNode($input: LabelNodeInput!) { labelNode(input: $input) { ${node} } }`);
+
+export const moveNode = operation<{ moveNode: T.Node }, { input: { node: string; pool: string } }>(
+  `mutation MoveNode($input: MoveNodeInput!) { moveNode(input: $input) { ${node} } }`,
+);
+const pool = 'name cpuOvercommit open tenants nodes';
+export const pools = operation<{ pools: T.Pool[] }>(`query Pools { pools { ${pool} } }`);
+export const setPool = operation<{ setPool: T.Pool }, { input: T.SetPoolInput }>(
+  `mutation SetPool($input: SetPoolInput!) { setPool(input: $input) { ${pool} } }`,
+);
 
 export const nodesTop = operation<{ nodes: T.Page<T.NodeTop> }, Paged<unknown>>(
   `query NodesTop($first: Int, $after: String) { nodes(first: $first, after: $after) { ${page}

@@ -88,6 +88,24 @@ export interface HealthCheck {
   startupGraceSeconds: number;
 }
 
+export type ProcessPriority = 'LOW' | 'NORMAL' | 'HIGH';
+
+export interface Pool {
+  name: string;
+  cpuOvercommit: number;
+  open: boolean;
+  tenants: string[];
+  nodes: number;
+}
+
+export interface SetPoolInput {
+  name: string;
+  cpuOvercommit?: number;
+  open?: boolean;
+  grant?: string[];
+  revoke?: string[];
+}
+
 export interface Process {
   name: string;
   count: number;
@@ -105,6 +123,8 @@ export interface Process {
   logBytesPerSecond: number;
   readOnlyRoot: boolean;
   mostPerNode: number;
+  priority: ProcessPriority;
+  pool: string;
   healthCheck: HealthCheck | null;
 }
 
@@ -376,6 +396,8 @@ export interface ProcessInput {
   logBytesPerSecond?: number | null;
   readOnlyRoot?: boolean | null;
   mostPerNode?: number | null;
+  priority?: ProcessPriority | null;
+  pool?: string | null;
   graceSeconds?: number | null;
   healthCheck?: HealthCheckInput | null;
 }

@@ -66,6 +66,8 @@ const bare = (value: FakeProcess) => ({
   logBytesPerSecond: 65_536,
   readOnlyRoot: false,
   mostPerNode: 0,
+  priority: 'NORMAL' as const,
+  pool: 'default',
   healthCheck: value.healthCheck
     ? {
         path: null,

@@ -1,4 +1,11 @@
-import { conflict, dnsLabel, notFound, type HealthCheck, type Resources } from '@bulkhead/protocol';
+import {
+  conflict,
+  dnsLabel,
+  notFound,
+  type HealthCheck,
+  type ProcessPriority,
+  type Resources,
+} from '@bulkhead/protocol';
 import type { TenantContext } from '../db/context.ts';
 import { isDuplicate } from '../db/errors.ts';
 import { isUuid } from '../db/ids.ts';
@@ -22,6 +29,8 @@ export interface ProcessView extends Resources {
   readonly port: number | null;
   readonly readOnlyRoot: boolean;
   readonly mostPerNode: number;
+  readonly priority: ProcessPriority;
+  readonly pool: string;
   readonly healthCheck: HealthCheck | null;
 }
 
@@ -111,6 +120,8 @@ export class Apps {
             ...process.resources,
             readOnlyRoot: process.readOnlyRoot,
             mostPerNode: process.mostPerNode,
+            priority: process.priority,
+            pool: process.pool,
             healthCheck: process.health,
           }),
         );

@@ -13,6 +13,7 @@ import type { Orders } from '../instances/orders.ts';
 import type { Members } from '../members/members.ts';
 import type { Joining } from '../nodes/joining.ts';
 import type { Nodes } from '../nodes/nodes.ts';
+import type { Pools } from '../nodes/pools.ts';
 import type { OperatorQuota, PlatformQuota, Quota } from '../quota/quota.ts';
 import type { PlatformReleases, Releases } from '../releases/releases.ts';
 import type { Tasks } from '../tasks/tasks.ts';
@@ -47,6 +48,7 @@ export interface UserTx {
 export interface OperatorTx {
   readonly nodes: Nodes;
   readonly joining: Joining;
+  readonly pools: Pools;
   readonly tenants: AllTenants;
   readonly quota: OperatorQuota;
 }

@@ -76,6 +76,7 @@ describe('deploy', () => {
     expect(Object.fromEntries(usage.map((u) => [u.resource, u.used]))).toEqual({
       apps: 1,
       instances: 3,
+      highPriority: 0,
       cpuMillis: 300,
       memoryMiB: 384,
       diskMiB: 1536,

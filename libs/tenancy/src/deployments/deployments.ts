@@ -17,6 +17,7 @@ import { cursorKey, Keyset, type Page, type PageArgs } from '../db/page.ts';
 import { parse } from '../db/parse.ts';
 import type { Release } from '../generated/client.ts';
 import { emailsOf } from '../members/emails.ts';
+import { requirePools } from '../nodes/pools.ts';
 import { checkCount, planProcesses, type ProcessRequest } from '../releases/plan-processes.ts';
 import { findVersion, openSnapshot, type ResolvedImage } from '../releases/releases.ts';
 import { findLast, imageOf, trustedRelease, type Mover } from './mover.ts';
@@ -165,6 +166,7 @@ export class Deployments {
       previous: current ? processesOf(current) : [],
       image: image.config,
     });
+    await requirePools(this.#context.db, this.#context.tenant.id, processes);
     const to = await this.#mover.createRelease(app, {
       image: {
         imageReference: image.reference,

@@ -1,4 +1,11 @@
-import { conflict, dnsLabel, invalid, notFound, unauthenticated } from '@bulkhead/protocol';
+import {
+  defaultPool,
+  conflict,
+  dnsLabel,
+  invalid,
+  notFound,
+  unauthenticated,
+} from '@bulkhead/protocol';
 import { isIPv4 } from 'node:net';
 import { z } from 'zod';
 import type { AuditWriter } from '../audit/audit.ts';
@@ -89,7 +96,7 @@ export class Joining {
       data: {
         hash: hashSecret(secret),
         name: name ?? null,
-        pool: pool ?? 'default',
+        pool: pool ?? defaultPool,
         labels,
         createdBy: this.#audit.actor.name,
         createdAt: this.#now,

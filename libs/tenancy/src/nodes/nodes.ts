@@ -1,4 +1,11 @@
-import { conflict, dnsLabel, invalid, notFound, type NodeFacts } from '@bulkhead/protocol';
+import {
+  conflict,
+  defaultPool,
+  dnsLabel,
+  invalid,
+  notFound,
+  type NodeFacts,
+} from '@bulkhead/protocol';
 import type { JWK } from 'jose';
 import { z } from 'zod';
 import type { AuditWriter } from '../audit/audit.ts';
@@ -70,7 +77,7 @@ export interface NodeRegistration {
 
 const registration = z.object({
   name: dnsLabel,
-  pool: dnsLabel.default('default'),
+  pool: dnsLabel.default(defaultPool),
   // Stripped to the public half: a private key given by mistake must not reach the database.
   sealingKey: z.object({ kty: z.literal('OKP'), crv: z.literal('X25519'), x: z.string() }),
   natsUser: z.string().regex(/^U[A-Z2-7]{55}$/, 'not the public nkey of a user'),
@@ -261,10 +268,20 @@ export class Nodes {
     return this.#change(name, 'node.label', { labels });
   }
 
+  /** What is on it stays there, also what may not run in that pool. */
+  async setPool(name: string, pool: string): Promise<NodeView> {
+    return this.#change(name, 'node.pool', { pool: parse(dnsLabel, pool, 'pool') });
+  }
+
   async #change(
     name: string,
     action: string,
-    values: { cordoned?: boolean; draining?: boolean; labels?: Record<string, string> },
+    values: {
+      cordoned?: boolean;
+      draining?: boolean;
+      labels?: Record<string, string>;
+      pool?: string;
+    },
   ): Promise<NodeView> {
     const { id } = await this.#lock(name);
     const node = await this.#db.node.update({ where: { id }, data: values });

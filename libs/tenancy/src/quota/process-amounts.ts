@@ -2,8 +2,14 @@ import { extraOf, type ProcessDefinition, type RolloutStrategy } from '@bulkhead
 import type { AppState } from '../generated/enums.ts';
 import type { Amounts } from './ledger.ts';
 
-/** Counted per process, as `instances` and three sizes. */
-export const processResources = ['instances', 'cpuMillis', 'memoryMiB', 'diskMiB'] as const;
+/** Counted per process: instances, those of high priority among them, and three sizes. */
+export const processResources = [
+  'instances',
+  'highPriority',
+  'cpuMillis',
+  'memoryMiB',
+  'diskMiB',
+] as const;
 
 export const taskSubject = (appId: string, instance: string) => `task:${appId}/${instance}`;
 export const processSubject = (appId: string, process: string) => `process:${appId}/${process}`;
@@ -23,11 +29,12 @@ export function wantedAmounts(
 ): Map<string, Amounts> {
   const wanted = new Map<string, Amounts>();
   if (app.state !== 'active') return wanted;
-  for (const { name, resources } of app.processes) {
+  for (const { name, resources, priority } of app.processes) {
     const own = app.counts.get(name) ?? 0;
     const count = own + (strategy ? extraOf(strategy, own) : 0);
     wanted.set(processSubject(app.id, name), {
       instances: count,
+      highPriority: priority === 'high' ? count : 0,
       cpuMillis: count * resources.cpuMillis,
       memoryMiB: count * resources.memoryMiB,
       diskMiB: count * resources.diskMiB,

@@ -5,6 +5,8 @@ export const quotaResources = {
   cpuMillis: { unit: 'mCPU', limit: 4000 },
   memoryMiB: { unit: 'MiB', limit: 4096 },
   diskMiB: { unit: 'MiB', limit: 20_480 },
+  /** Instances of the priority `high`, which take the room of others; an operator grants them. */
+  highPriority: { unit: 'instances', limit: 0 },
   tokens: { unit: 'tokens', limit: 20 },
 } as const;
 export type QuotaResource = keyof typeof quotaResources;

@@ -1,5 +1,6 @@
 import {
   assertNever,
+  defaultPool,
   defaultResources,
   healthCheck,
   invalid,
@@ -7,6 +8,7 @@ import {
   type HealthCheck,
   type ImageConfig,
   type ProcessDefinition,
+  type ProcessPriority,
 } from '@bulkhead/protocol';
 import { parse } from '../db/parse.ts';
 
@@ -47,6 +49,8 @@ export interface ProcessRequest {
   readonly readOnlyRoot?: boolean | null | undefined;
   /** 0 to 1000; 0: as many as fit. */
   readonly mostPerNode?: number | null | undefined;
+  readonly priority?: ProcessPriority | null | undefined;
+  readonly pool?: string | null | undefined;
   readonly graceSeconds?: number | null | undefined;
   readonly healthCheck?: HealthCheckRequest | null | undefined;
 }
@@ -152,6 +156,8 @@ function planProcess(
       graceSeconds: request.graceSeconds ?? base?.graceSeconds ?? defaultGraceSeconds,
       readOnlyRoot: request.readOnlyRoot ?? base?.readOnlyRoot ?? false,
       mostPerNode: request.mostPerNode ?? base?.mostPerNode ?? 0,
+      priority: request.priority ?? base?.priority ?? 'normal',
+      pool: request.pool ?? base?.pool ?? defaultPool,
     },
     `process ${name}`,
   );

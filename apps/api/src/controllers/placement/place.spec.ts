@@ -14,8 +14,8 @@ afterEach(async () => {
   await db.drop();
 });
 
-const replica = (seed: number) =>
-  new Placement({ tenancy: db.tenancy, imagesOf: () => [], pools: {}, seed: () => seed });
+const replica = (seed: number, over = {}) =>
+  new Placement({ tenancy: db.tenancy, imagesOf: () => [], seed: () => seed, ...over });
 
 /** Places until nothing is left that it could win. */
 async function placeAll(placement: Placement): Promise<number> {
@@ -85,4 +85,114 @@ test('two thousand placements take as many round trips as twenty', async () => {
   expect(few).toBeGreaterThan(4);
   expect(many).toBe(few);
   expect(many).toBeLessThanOrEqual(16);
+});
+
+/** Waiting ones of this priority. */
+async function addOf(app: string, count: number, priority: number): Promise<void> {
+  await addWaiting(db.tenancy, app, count);
+  await db.tenancy.platform(
+    (tx) => tx.prisma.$executeRaw`
+      UPDATE "Instance" SET "priority" = ${priority}, "memoryMiB" = 11 + ${priority}::int
+      WHERE "nodeId" IS NULL AND "memoryMiB" = 10`,
+  );
+}
+
+test('a higher priority makes room for itself once, and nobody else gets that room', async () => {
+  const app = await fillFleet(db.tenancy, { nodes: 2, placedPerNode: 0, placesPerNode: 10 });
+  await addOf(app, 20, 0);
+  expect(await placeAll(replica(1))).toBe(20);
+  const rows = () =>
+    db.tenancy.platform((tx) => tx.prisma.instance.findMany({ where: { goneAt: null } }));
+  await addOf(app, 3, 0);
+  await addOf(app, 4, 2);
+  await Promise.all([1, 2, 3].map((seed) => replica(seed).place()));
+  await replica(4).place();
+
+  const victims = (await rows()).filter(({ desired }) => desired === 'draining');
+  expect(victims).toHaveLength(4);
+  expect(new Set(victims.map(({ priority }) => priority))).toEqual(new Set([0]));
+  expect(victims[0]?.message).toBe('makes room for an instance of a higher priority');
+  const claims = (await rows()).filter(({ claimNodeId }) => claimNodeId !== null);
+  expect(claims.map(({ priority }) => priority)).toEqual([2, 2, 2, 2]);
+  expect(claims[0]?.message).toContain('ending to make room for it');
+  expect(claims.map(({ claimNodeId }) => claimNodeId).sort()).toEqual(
+    victims.map(({ nodeId }) => nodeId).sort(),
+  );
+  const told = await db.tenancy.platform(async (tx) => ({
+    nudges: await tx.prisma.outbox.count({ where: { kind: 'app', key: app } }),
+    audit: await tx.prisma.auditEntry.count({ where: { action: 'instance.preempt' } }),
+  }));
+  expect(told).toMatchObject({ audit: 4 });
+  expect(told.nudges).toBeGreaterThan(0);
+
+  const gone = victims.slice(0, 2).map(({ id }) => id);
+  await db.tenancy.platform((tx) =>
+    tx.prisma.instance.updateMany({
+      where: { id: { in: gone } },
+      data: { desired: 'gone', state: 'gone', goneAt: new Date() },
+    }),
+  );
+  await placeAll(replica(5));
+  const placed = (await rows()).filter(({ priority, nodeId }) => priority === 2 && nodeId !== null);
+  expect(placed).toHaveLength(2);
+  expect(placed.every(({ claimNodeId }) => claimNodeId === null)).toBe(true);
+  expect((await rows()).filter(({ desired }) => desired === 'draining')).toHaveLength(2);
+});
+
+test('what is no longer wanted, or has waited for too long, keeps no room', async () => {
+  const app = await fillFleet(db.tenancy, { nodes: 1, placedPerNode: 0, placesPerNode: 2 });
+  await addOf(app, 2, 0);
+  await placeAll(replica(1));
+  await addOf(app, 2, 2);
+  await replica(1).place();
+  await db.tenancy.platform(async (tx) => {
+    await tx.prisma.$executeRaw`
+      UPDATE "Instance" SET "desired" = 'gone', "state" = 'gone', "goneAt" = now()
+      WHERE "priority" = 0`;
+    await tx.prisma.$executeRaw`
+      UPDATE "Instance" SET "claimedAt" = now() - interval '16 minutes' WHERE "id" = (
+        SELECT "id" FROM "Instance" WHERE "priority" = 2 ORDER BY "id" LIMIT 1)`;
+    await tx.prisma.$executeRaw`
+      UPDATE "Instance" SET "desired" = 'gone', "goneAt" = now(), "state" = 'gone' WHERE "id" = (
+        SELECT "id" FROM "Instance" WHERE "priority" = 2 ORDER BY "id" DESC LIMIT 1)`;
+  });
+  await addOf(app, 1, 0);
+  expect(await placeAll(replica(1))).toBe(2);
+});
+
+test('those that fit nowhere do not keep younger ones from being tried', async () => {
+  const app = await fillFleet(db.tenancy, { nodes: 1, placedPerNode: 0, placesPerNode: 10 });
+  await addWaiting(db.tenancy, app, 25);
+  await db.tenancy.platform(
+    (tx) => tx.prisma.$executeRaw`
+      UPDATE "Instance" SET "memoryMiB" = 2000000, "createdAt" = now() - interval '1 hour'`,
+  );
+  await addWaiting(db.tenancy, app, 1);
+  const placement = replica(1, { batch: 10 });
+  const seen = [];
+  for (let pass = 0; pass < 4; pass++) seen.push(await placement.place());
+  expect(seen.map(({ placed }) => placed)).toEqual([0, 0, 1, 0]);
+  expect(seen.map(({ more }) => more)).toEqual([true, true, false, true]);
+});
+
+test('a process runs in its pool, by the rules of that pool', async () => {
+  const app = await fillFleet(db.tenancy, { nodes: 3, placedPerNode: 0, placesPerNode: 100 });
+  await addWaiting(db.tenancy, app, 20);
+  await db.tenancy.platform(async (tx) => {
+    await tx.prisma.pool.create({ data: { name: 'batch', cpuOvercommit: 0.00004 } });
+    await tx.prisma.$executeRaw`UPDATE "Node" SET "pool" = 'batch' WHERE "name" = 'node-2'`;
+    await tx.prisma.$executeRaw`
+      UPDATE "Release" SET "processes" = (
+        SELECT jsonb_agg(jsonb_build_object('name', p, 'pool', 'batch'))
+        FROM (SELECT DISTINCT "process" AS p FROM "Instance" WHERE "process" IN ('w1', 'w2', 'w3')) n)`;
+  });
+  // 1,000,000 mCPU in it, of which 40 may be promised.
+  await placeAll(replica(1));
+  const placed = await db.tenancy.platform((tx) =>
+    tx.prisma.instance.findMany({ where: { nodeId: { not: null } }, include: { node: true } }),
+  );
+  const inBatch = placed.filter(({ node }) => node?.pool === 'batch');
+  expect(inBatch).toHaveLength(4);
+  expect(inBatch.every(({ process }) => ['w1', 'w2', 'w3'].includes(process))).toBe(true);
+  expect(placed).toHaveLength(18);
 });

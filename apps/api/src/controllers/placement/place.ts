@@ -3,22 +3,26 @@
  * makes it right is the second transaction, which locks the nodes that the plan touches, counts
  * again what each holds, and takes what still fits. Any number of replicas may do this at once.
  */
-import { schedule, amountsOf, fits, resourceNames } from '@bulkhead/scheduler';
-import type { Plan, PoolPolicy, Want } from '@bulkhead/scheduler';
+import { amountsOf, fits, preempt, resourceNames, schedule } from '@bulkhead/scheduler';
+import type { Amounts, Plan, Snapshot, Want } from '@bulkhead/scheduler';
 import type { PlatformTx, Tenancy } from '@bulkhead/tenancy';
+import { readOccupants, takeClaims } from './claims.ts';
 import { planDrain } from './plan-drain.ts';
 import type { DrainMove } from './plan-drain.ts';
-import { readNodes, readOccupants, readWants } from './read-fleet.ts';
+import { readFleet, readResidents, readWants, type Cursor } from './read-fleet.ts';
 import { countOnNodes, lockRoom } from './room.ts';
 
 export interface PlacementOptions {
   readonly tenancy: Tenancy;
   /** Digests on a node, as it last said; only a preference. */
   readonly imagesOf: (node: string) => readonly string[];
-  readonly pools: Readonly<Record<string, PoolPolicy>>;
   /** Breaks ties; replicas should differ. */
   readonly seed: () => number;
+  /** Most instances of one plan; 20,000 when absent. */
+  readonly batch?: number;
 }
+
+const defaultBatch = 20_000;
 
 export interface Placed {
   /** Apps whose instances got a node or a new reason why not. */
@@ -27,10 +31,13 @@ export interface Placed {
   /** Planned, but taken by somebody else meanwhile: worth planning again at once. */
   readonly lostRaces: number;
   readonly refused: number;
+  /** Others wait that were not looked at yet: plan again at once. */
+  readonly more: boolean;
 }
 
 export class Placement {
   readonly #options: PlacementOptions;
+  #next: Cursor | null = null;
 
   constructor(options: PlacementOptions) {
     this.#options = options;
@@ -38,17 +45,22 @@ export class Placement {
 
   /** Plans and applies once, for every app. */
   async place(): Promise<Placed> {
-    const { tenancy, imagesOf, pools, seed } = this.#options;
-    const { waiting, nodes } = await tenancy.platform(async (tx) => {
-      const wants = await readWants(tx);
-      return { waiting: wants, nodes: wants.length === 0 ? [] : await readNodes(tx, imagesOf) };
+    const { tenancy, imagesOf, seed } = this.#options;
+    const { wants, next, fleet } = await tenancy.platform(async (tx) => {
+      const waiting = await readWants(tx, this.#next, this.#options.batch ?? defaultBatch);
+      return { ...waiting, fleet: waiting.wants.length > 0 ? await readFleet(tx, imagesOf) : null };
     });
-    if (waiting.length === 0) return { apps: [], placed: 0, lostRaces: 0, refused: 0 };
-    const plan = schedule({ nodes, pools }, waiting, seed());
-    const placed = await this.#apply(plan, new Map(waiting.map((want) => [want.id, want])));
+    this.#next = next;
+    const more = next !== null;
+    if (!fleet) return { apps: [], placed: 0, lostRaces: 0, refused: 0, more };
+    const byId = new Map(wants.map((want) => [want.id, want]));
+    const plan = schedule(fleet, wants, seed());
+    const placed = await this.#apply(plan, byId);
+    const claimed = await this.#preempt(fleet, byId, plan);
     const refused = await this.#explain(plan);
     return {
-      apps: [...new Set([...placed, ...refused])],
+      more,
+      apps: [...new Set([...placed, ...claimed, ...refused])],
       placed: placed.length,
       lostRaces: plan.placements.length - placed.length,
       refused: plan.refusals.length,
@@ -57,9 +69,9 @@ export class Placement {
 
   /** What draining a node would do now; changes nothing. */
   async planDrain(node: string): Promise<DrainMove[]> {
-    const { tenancy, imagesOf, pools } = this.#options;
+    const { tenancy, imagesOf } = this.#options;
     return tenancy.platform(async (tx) =>
-      planDrain(node, await readNodes(tx, imagesOf), await readOccupants(tx, node), pools),
+      planDrain(node, await readFleet(tx, imagesOf), await readResidents(tx, node)),
     );
   }
 
@@ -68,24 +80,45 @@ export class Placement {
     if (plan.placements.length === 0) return [];
     const nodeIds = [...new Set(plan.placements.map(({ node }) => node))];
     return this.#options.tenancy.platform(async (tx) => {
-      const free = await lockRoom(tx, nodeIds, this.#options.pools, 'open');
+      const rooms = await lockRoom(tx, nodeIds, 'open');
       const limited = [...wants.values()].filter(({ mostPerNode }) => mostPerNode !== null);
       const count = await countOnNodes(tx, nodeIds, [...new Set(limited.map((w) => w.process))]);
       const taken: { id: string; node: string }[] = [];
       for (const { want: id, node } of plan.placements) {
-        const left = free.get(node);
+        const room = rooms.get(node);
         const want = wants.get(id);
-        if (!left || !want) continue;
+        if (!room || !want) continue;
         const needs = amountsOf(want.needs);
         const alike = `${node} ${want.process}`;
         const already = count.get(alike) ?? 0;
+        const hasClaim = want.claim === node;
+        const left = hasClaim ? sumOf(room.free, room.kept) : room.free;
         if (!fits(needs, left) || already >= (want.mostPerNode ?? Infinity)) continue;
         count.set(alike, already + 1);
-        for (const name of resourceNames) left[name] -= needs[name];
+        // What was kept for it was counted as taken before.
+        const from = hasClaim ? room.kept : room.free;
+        for (const name of resourceNames) from[name] -= needs[name];
         taken.push({ id, node });
       }
       return assign(tx, taken);
     });
+  }
+
+  /** Makes room for what was refused at the expense of lower priorities; answers the apps concerned. */
+  async #preempt(fleet: Snapshot, wants: ReadonlyMap<string, Want>, plan: Plan): Promise<string[]> {
+    const above = Math.max(
+      0,
+      ...plan.refusals.map(({ want: id, rule }) => {
+        const want = wants.get(id);
+        return rule === 'capacity' && want?.claim === null ? want.priority : 0;
+      }),
+    );
+    if (above === 0) return [];
+    const { tenancy, seed } = this.#options;
+    const occupants = await tenancy.platform((tx) => readOccupants(tx, above));
+    const claims = preempt(fleet, [...wants.values()], plan, occupants, seed());
+    if (claims.length === 0) return [];
+    return tenancy.platform((tx) => takeClaims(tx, claims, wants));
   }
 
   /** Writes why an instance has no node beside it, when that is news. */
@@ -111,6 +144,13 @@ export class Placement {
   }
 }
 
+const sumOf = (a: Amounts, b: Amounts): Amounts => ({
+  cpuMillis: a.cpuMillis + b.cpuMillis,
+  memoryMiB: a.memoryMiB + b.memoryMiB,
+  diskMiB: a.diskMiB + b.diskMiB,
+  instances: a.instances + b.instances,
+});
+
 /** Instances that were taken back meanwhile, or placed by another replica, are left alone. */
 async function assign(
   tx: PlatformTx,
@@ -126,7 +166,8 @@ async function assign(
       WHERE i."state" = 'pending' AND i."desired" = 'running' AND i."nodeId" IS NULL
       ORDER BY i."id" FOR UPDATE OF i)
     UPDATE "Instance" i
-    SET "nodeId" = l."node", "state" = 'assigned', "stateAt" = now(), "message" = NULL
+    SET "nodeId" = l."node", "state" = 'assigned', "stateAt" = now(), "message" = NULL,
+      "claimNodeId" = NULL, "claimedAt" = NULL
     FROM locked l WHERE i."id" = l."id"
     RETURNING i."appId"::text AS "appId", i."nodeId" || '.' || i."id" AS "key"`;
   if (rows.length > 0)

@@ -1,8 +1,8 @@
 import { schedule } from '@bulkhead/scheduler';
-import type { NodeSnapshot, PoolPolicy, Want } from '@bulkhead/scheduler';
+import type { Snapshot, Want } from '@bulkhead/scheduler';
 
 /** An instance on a node that is to be drained. */
-export interface Occupant extends Want {
+export interface Resident extends Want {
   readonly tenant: string;
   readonly app: string;
   readonly processName: string;
@@ -27,16 +27,15 @@ export interface DrainMove {
  */
 export function planDrain(
   node: string,
-  nodes: readonly NodeSnapshot[],
-  occupants: readonly Occupant[],
-  pools: Readonly<Record<string, PoolPolicy>>,
+  { nodes, pools }: Snapshot,
+  residents: readonly Resident[],
 ): DrainMove[] {
   const elsewhere = nodes.map((each) => (each.id === node ? { ...each, cordoned: true } : each));
-  const movable = occupants.filter(({ oneOff }) => !oneOff);
+  const movable = residents.filter(({ oneOff }) => !oneOff);
   const plan = schedule({ nodes: elsewhere, pools }, movable, 0);
   const placed = new Map(plan.placements.map(({ want, node: to }) => [want, to]));
   const refused = new Map(plan.refusals.map(({ want, message }) => [want, message]));
-  return occupants.map(({ id, tenant, app, processName, oneOff }) => ({
+  return residents.map(({ id, tenant, app, processName, oneOff }) => ({
     ...{ instance: id, tenant, app, process: processName, to: placed.get(id) ?? null },
     why: oneOff
       ? 'a one-off task is not moved; the drain waits until it has ended'

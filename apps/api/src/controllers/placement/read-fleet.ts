@@ -1,35 +1,58 @@
-import type { NodeSnapshot, Want } from '@bulkhead/scheduler';
+import { defaultPool } from '@bulkhead/protocol';
+import type { NodeSnapshot, Snapshot, Want } from '@bulkhead/scheduler';
 import { Prisma, type PlatformTx } from '@bulkhead/tenancy';
-import type { Occupant } from './plan-drain.ts';
-
-/** Nodes without a pool asked for get this one's. */
-export const defaultPool = 'default';
-/** Most wants of one plan; the rest follow in the next. */
-const batch = 20_000;
-
+import type { Resident } from './plan-drain.ts';
+import { holdsClaim } from './room.ts';
 type ImagesOf = (node: string) => readonly string[];
-type WantRow = Want['needs'] & Pick<Want, 'id' | 'process' | 'image' | 'mostPerNode'>;
-type OccupantRow = WantRow & Pick<Occupant, 'tenant' | 'app' | 'processName' | 'oneOff'>;
+type WantRow = Want['needs'] & Omit<Want, 'needs' | 'labels'>;
+type ResidentRow = WantRow & Pick<Resident, 'tenant' | 'app' | 'processName' | 'oneOff'>;
 
-/** Instances that wait for a node. Nothing is locked: the plan is checked again when it is applied. */
-export async function readWants(tx: PlatformTx): Promise<Want[]> {
-  const rows = await tx.prisma.$queryRaw<WantRow[]>`
-    SELECT i."id", i."appId" || '/' || i."process" AS "process", r."imageDigest" AS "image",
-      i."cpuMillis", i."memoryMiB", i."diskMiB", ${mostPerNode} AS "mostPerNode"
+/** The last want of a batch, in the order in which they are read. */
+export interface Cursor {
+  readonly priority: number;
+  readonly createdAt: Date;
+  readonly id: string;
+}
+
+export interface Waiting {
+  readonly wants: Want[];
+  /** Where the next plan goes on; null: at the beginning, for these were all. */
+  readonly next: Cursor | null;
+}
+
+/**
+ * Instances that wait for a node, the highest of priority first, then the oldest. Nothing is locked:
+ * the plan is checked again when it is applied. More than a batch are read one after the other, or
+ * those that fit nowhere would keep the younger ones from ever being tried.
+ */
+export async function readWants(
+  tx: PlatformTx,
+  after: Cursor | null,
+  batch: number,
+): Promise<Waiting> {
+  const behind = after
+    ? Prisma.sql`AND (-i."priority", i."createdAt", i."id")
+        > (${-after.priority}::int, ${after.createdAt}::timestamptz, ${after.id})`
+    : Prisma.empty;
+  const rows = await tx.prisma.$queryRaw<(WantRow & { createdAt: Date })[]>`
+    SELECT ${wantColumns}, i."createdAt"
     FROM "Instance" i JOIN "Release" r ON r."id" = i."releaseId"
+    ${definition}
     WHERE i."state" = 'pending' AND i."desired" = 'running' AND i."nodeId" IS NULL
-      AND i."goneAt" IS NULL
-    ORDER BY i."createdAt", i."id" LIMIT ${batch}`;
-  return rows.map(wantOf);
+      AND i."goneAt" IS NULL ${behind}
+    ORDER BY i."priority" DESC, i."createdAt", i."id" LIMIT ${batch}`;
+  const last = rows.length === batch ? rows.at(-1) : undefined;
+  const next = last && { priority: last.priority, createdAt: last.createdAt, id: last.id };
+  return { wants: rows.map(({ createdAt: _, ...row }) => wantOf(row)), next: next ?? null };
 }
 
 /** What would have to go elsewhere if the node took nothing any more. */
-export async function readOccupants(tx: PlatformTx, node: string): Promise<Occupant[]> {
-  const rows = await tx.prisma.$queryRaw<OccupantRow[]>`
-    SELECT i."id", i."appId" || '/' || i."process" AS "process", r."imageDigest" AS "image",
-      i."cpuMillis", i."memoryMiB", i."diskMiB", ${mostPerNode} AS "mostPerNode",
+export async function readResidents(tx: PlatformTx, node: string): Promise<Resident[]> {
+  const rows = await tx.prisma.$queryRaw<ResidentRow[]>`
+    SELECT ${wantColumns},
       t."slug" AS "tenant", a."name" AS "app", i."process" AS "processName", i."oneOff"
     FROM "Instance" i JOIN "Release" r ON r."id" = i."releaseId"
+    ${definition}
     JOIN "App" a ON a."id" = i."appId" JOIN "Tenant" t ON t."id" = a."tenantId"
     WHERE i."nodeId" = ${node} AND i."desired" = 'running' AND i."goneAt" IS NULL
     ORDER BY t."slug", a."name", i."process", i."id"`;
@@ -39,26 +62,48 @@ export async function readOccupants(tx: PlatformTx, node: string): Promise<Occup
   }));
 }
 
-const wantOf = ({ id, process, image, mostPerNode, ...needs }: WantRow): Want => ({
-  ...{ id, process, image, needs, mostPerNode },
-  ...{ pool: defaultPool, labels: {} },
+/** What the release `r` says of the process of an instance `i`. */
+const definition = Prisma.sql`LEFT JOIN LATERAL (
+  SELECT p FROM jsonb_array_elements(r."processes") p
+  WHERE p->>'name' = coalesce(i."task"->>'process', i."process") LIMIT 1) d ON true`;
+
+/** Of an instance `i` of release `r`, with its `definition`. One-off tasks are as many as fit, always. */
+const wantColumns = Prisma.sql`i."id", i."appId" || '/' || i."process" AS "process",
+  r."imageDigest" AS "image", i."cpuMillis", i."memoryMiB", i."diskMiB", i."priority",
+  coalesce(d.p->>'pool', ${defaultPool}) AS "pool",
+  CASE WHEN i."oneOff" THEN NULL ELSE nullif((d.p->>'mostPerNode')::int, 0) END AS "mostPerNode",
+  CASE WHEN ${holdsClaim} THEN i."claimNodeId" END AS "claim"`;
+
+const wantOf = ({ id, process, image, pool, mostPerNode, priority, claim, ...needs }: WantRow) => ({
+  ...{ id, process, image, needs, pool, mostPerNode, priority, claim },
+  labels: {},
 });
 
-/** Of an instance `i` of release `r`; null: as many as fit, as one-off tasks always do. */
-const mostPerNode = Prisma.sql`CASE WHEN i."oneOff" THEN NULL ELSE (
-  SELECT nullif((p->>'mostPerNode')::int, 0) FROM jsonb_array_elements(r."processes") p
-  WHERE p->>'name' = i."process" LIMIT 1) END`;
+/** The fleet: its nodes with what is on them, and the rules of its pools. */
+export async function readFleet(tx: PlatformTx, imagesOf: ImagesOf): Promise<Snapshot> {
+  const pools = await tx.prisma.pool.findMany();
+  return {
+    nodes: await readNodes(tx, imagesOf),
+    pools: Object.fromEntries(pools.map(({ name, cpuOvercommit }) => [name, { cpuOvercommit }])),
+  };
+}
 
-/** The nodes, and what is on them. */
-export async function readNodes(tx: PlatformTx, imagesOf: ImagesOf): Promise<NodeSnapshot[]> {
+async function readNodes(tx: PlatformTx, imagesOf: ImagesOf): Promise<NodeSnapshot[]> {
   const nodes = await tx.prisma.$queryRaw<Omit<NodeSnapshot, 'images'>[]>`
     WITH per_process AS (
       SELECT "nodeId", "appId" || '/' || "process" AS "process", count(*)::int AS "instances", sum("cpuMillis")::int AS "cpuMillis",
         sum("memoryMiB")::int AS "memoryMiB", sum("diskMiB")::int AS "diskMiB"
       FROM "Instance" WHERE "nodeId" IS NOT NULL AND "goneAt" IS NULL
-      GROUP BY "nodeId", "appId", "process"),
+      GROUP BY "nodeId", "appId", "process"
+      UNION ALL
+      SELECT i."claimNodeId", NULL, count(*)::int, sum(i."cpuMillis")::int,
+        sum(i."memoryMiB")::int, sum(i."diskMiB")::int
+      FROM "Instance" i WHERE i."claimNodeId" IS NOT NULL AND ${holdsClaim}
+      GROUP BY i."claimNodeId"),
     per_node AS (
-      SELECT "nodeId", json_object_agg("process", "instances") AS "processes",
+      SELECT "nodeId",
+        coalesce(json_object_agg("process", "instances") FILTER (WHERE "process" IS NOT NULL), '{}')
+          AS "processes",
         json_build_object('cpuMillis', sum("cpuMillis"), 'memoryMiB', sum("memoryMiB"),
           'diskMiB', sum("diskMiB"), 'instances', sum("instances")) AS "used"
       FROM per_process GROUP BY "nodeId")

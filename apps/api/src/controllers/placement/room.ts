@@ -1,6 +1,14 @@
-import { allocatable, resourceNames, type Amounts, type PoolPolicy } from '@bulkhead/scheduler';
+import { allocatable, defaultPoolPolicy, resourceNames, type Amounts } from '@bulkhead/scheduler';
 import type { ResourceName } from '@bulkhead/scheduler';
 import { Prisma, type PlatformTx } from '@bulkhead/tenancy';
+
+/** The longest grace is ten minutes; a claim that was not taken then is let go. */
+const claimMinutes = 15;
+
+/** Of an instance `i`. */
+export const holdsClaim = Prisma.sql`(i."nodeId" IS NULL AND i."goneAt" IS NULL
+  AND i."state" = 'pending' AND i."desired" = 'running'
+  AND i."claimedAt" > now() - make_interval(mins => ${claimMinutes}::int))`;
 
 /** How many instances of each process are on each node now: "node process" -> count. For after `lockRoom`. */
 export async function countOnNodes(
@@ -18,38 +26,52 @@ export async function countOnNodes(
   return new Map(rows.map(({ node, process, count }) => [`${node} ${process}`, count]));
 }
 
+/** What a node has left for those without a claim on it, and what of it is kept for those with one. */
+export interface NodeRoom {
+  readonly free: Record<ResourceName, number>;
+  readonly kept: Record<ResourceName, number>;
+}
+
 /**
- * Locks nodes in the order of their ids and answers what is free on each. `open`: those that take
+ * Locks nodes in the order of their ids and answers what room each has. `open`: those that take
  * instances; `whoever is free`: whatever their state, but without waiting for one that another
- * transaction holds. An instance counts until it is proven gone.
+ * transaction holds. An instance counts until it is proven gone, and a claim as what will be there.
  */
 export async function lockRoom(
   tx: PlatformTx,
   nodeIds: readonly string[],
-  pools: Readonly<Record<string, PoolPolicy>>,
   which: 'open' | 'whoever is free',
-): Promise<Map<string, Record<ResourceName, number>>> {
+): Promise<Map<string, NodeRoom>> {
   if (nodeIds.length === 0) return new Map();
   const ids = Prisma.join([...nodeIds]);
-  const nodes = await tx.prisma.$queryRaw<(Amounts & { id: string; pool: string })[]>`
-    SELECT "id", "pool", "cpuMillis", "memoryMiB", "diskMiB", "maxInstances" AS "instances"
-    FROM "Node" WHERE "id" IN (${ids})
-      ${which === 'open' ? Prisma.sql`AND "state" = 'ready' AND NOT "cordoned"` : Prisma.empty}
-    ORDER BY "id" FOR NO KEY UPDATE ${which === 'open' ? Prisma.empty : Prisma.sql`SKIP LOCKED`}`;
+  const nodes = await tx.prisma.$queryRaw<(Amounts & { id: string; cpuOvercommit: number })[]>`
+    SELECT n."id", n."cpuMillis", n."memoryMiB", n."diskMiB", n."maxInstances" AS "instances",
+      coalesce(p."cpuOvercommit", ${defaultPoolPolicy.cpuOvercommit}) AS "cpuOvercommit"
+    FROM "Node" n LEFT JOIN "Pool" p ON p."name" = n."pool" WHERE n."id" IN (${ids})
+      ${which === 'open' ? Prisma.sql`AND n."state" = 'ready' AND NOT n."cordoned"` : Prisma.empty}
+    ORDER BY n."id" FOR NO KEY UPDATE OF n ${which === 'open' ? Prisma.empty : Prisma.sql`SKIP LOCKED`}`;
   // After the locks, in a statement of its own: it sees what the transaction before us committed.
-  const used = await tx.prisma.$queryRaw<(Amounts & { node: string })[]>`
-    SELECT "nodeId" AS "node", sum("cpuMillis")::int AS "cpuMillis",
+  const taken = await tx.prisma.$queryRaw<(Amounts & { node: string; claimed: boolean })[]>`
+    SELECT "node", "claimed", sum("cpuMillis")::int AS "cpuMillis",
       sum("memoryMiB")::int AS "memoryMiB", sum("diskMiB")::int AS "diskMiB",
       count(*)::int AS "instances"
-    FROM "Instance" WHERE "nodeId" IN (${Prisma.join([...nodeIds])}) AND "goneAt" IS NULL
-    GROUP BY "nodeId"`;
-  const usedBy = new Map(used.map((row) => [row.node, row]));
-  return new Map(
-    nodes.map(({ id, pool, ...capacity }) => {
-      const free: Record<ResourceName, number> = { ...allocatable(capacity, pools[pool]) };
-      const sum = usedBy.get(id);
-      for (const name of resourceNames) free[name] -= sum?.[name] ?? 0;
-      return [id, free];
-    }),
-  );
+    FROM (
+      SELECT i."nodeId" AS "node", false AS "claimed", i."cpuMillis", i."memoryMiB", i."diskMiB"
+      FROM "Instance" i WHERE i."nodeId" IN (${ids}) AND i."goneAt" IS NULL
+      UNION ALL
+      SELECT i."claimNodeId", true, i."cpuMillis", i."memoryMiB", i."diskMiB"
+      FROM "Instance" i WHERE i."claimNodeId" IN (${ids}) AND ${holdsClaim}) each
+    GROUP BY "node", "claimed"`;
+  const rooms = new Map<string, NodeRoom>();
+  for (const { id, cpuOvercommit, ...capacity } of nodes) {
+    const free = { ...allocatable(capacity, { cpuOvercommit }) };
+    const kept = { cpuMillis: 0, memoryMiB: 0, diskMiB: 0, instances: 0 };
+    for (const sum of taken.filter(({ node }) => node === id))
+      for (const name of resourceNames) {
+        free[name] -= sum[name];
+        if (sum.claimed) kept[name] += sum[name];
+      }
+    rooms.set(id, { free, kept });
+  }
+  return rooms;
 }

@@ -1,4 +1,4 @@
-import { resourceNames, type PoolPolicy } from '@bulkhead/scheduler';
+import { resourceNames } from '@bulkhead/scheduler';
 import { Prisma, type PlatformTx } from '@bulkhead/tenancy';
 import { lockRoom } from '../placement/room.ts';
 import type { AppSnapshot } from './app-snapshot.ts';
@@ -16,17 +16,16 @@ export async function applyResizes(
   tx: PlatformTx,
   app: AppSnapshot,
   steps: readonly Resize[],
-  pools: Readonly<Record<string, PoolPolicy>>,
 ): Promise<boolean> {
   if (steps.length === 0) return false;
   const ids = steps.map(({ instance }) => instance);
   const rows = await tx.prisma.instance.findMany({ where: { id: { in: ids } } });
   const nodes = [...new Set(rows.flatMap(({ nodeId }) => nodeId ?? []))];
-  const free = await lockRoom(tx, nodes, pools, 'whoever is free');
+  const rooms = await lockRoom(tx, nodes, 'whoever is free');
   const outgrown: string[] = [];
   const keys: string[] = [];
   for (const row of rows) {
-    const left = free.get(row.nodeId ?? '');
+    const left = rooms.get(row.nodeId ?? '')?.free;
     const definition = app.release?.processes.find(({ name }) => name === row.process);
     if (!left || !definition || !app.release) continue;
     const { cpuMillis, memoryMiB, diskMiB } = definition.resources;

@@ -1,6 +1,5 @@
 import { randomInt } from 'node:crypto';
-import { assertNever } from '@bulkhead/protocol';
-import type { PoolPolicy } from '@bulkhead/scheduler';
+import { assertNever, processPriorities } from '@bulkhead/protocol';
 import type { PlatformTx } from '@bulkhead/tenancy';
 import { applyResizes } from './apply-resizes.ts';
 import type { AppSnapshot } from './app-snapshot.ts';
@@ -31,7 +30,6 @@ export async function applyRollout(
   tx: PlatformTx,
   app: AppSnapshot,
   steps: readonly Step[],
-  pools: Readonly<Record<string, PoolPolicy>>,
 ): Promise<Effects> {
   const effects: Effects = { placement: false, publish: false, finished: false };
   let settle = false;
@@ -84,7 +82,7 @@ export async function applyRollout(
   await hold(tx, app, only(steps, 'hold'));
   if (await setFrozen(tx, app, only(steps, 'freeze'), true)) effects.publish = true;
   if (await setFrozen(tx, app, only(steps, 'thaw'), false)) effects.publish = true;
-  if (await applyResizes(tx, app, only(steps, 'resize'), pools)) effects.publish = true;
+  if (await applyResizes(tx, app, only(steps, 'resize'))) effects.publish = true;
   if (await remove(tx, app, only(steps, 'remove'))) effects.publish = true;
   if (await forget(tx, app, only(steps, 'forget'))) settle = true;
   await tell(tx, app, only(steps, 'tell'));
@@ -122,6 +120,7 @@ async function create(tx: PlatformTx, app: AppSnapshot, steps: StepOf<'create'>[
     const definition = release?.processes.find(({ name }) => name === step.process);
     if (!release || !definition) return [];
     const { cpuMillis, memoryMiB, diskMiB } = definition.resources;
+    const priority = processPriorities.indexOf(definition.priority);
     return {
       id: step.instance,
       tenantId: app.tenantId,
@@ -133,6 +132,7 @@ async function create(tx: PlatformTx, app: AppSnapshot, steps: StepOf<'create'>[
       cpuMillis,
       memoryMiB,
       diskMiB,
+      priority,
     };
   });
   if (rows.length === 0) return false;

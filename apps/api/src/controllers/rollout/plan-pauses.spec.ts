@@ -103,7 +103,7 @@ test('one that somebody deleted leaves the route and is replaced at once', () =>
   const deleted = instanceOf('a', { desired: 'draining' });
   const steps = plan({ ...app, instances: [deleted] });
   expect(kinds(steps)).toEqual(['drain', 'create', 'route']);
-  expect(steps[0]).toMatchObject({ instance: 'a', why: 'somebody deleted it' });
+  expect(steps[0]).toMatchObject({ instance: 'a', why: 'it was ordered away' });
   const placed = { ...deleted, readyAt: null, state: 'starting' as const };
   expect(kinds(plan({ ...app, instances: [placed] }))).toContain('remove');
   const unplaced = { ...placed, nodeId: null, state: 'pending' as const };

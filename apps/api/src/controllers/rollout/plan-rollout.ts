@@ -113,7 +113,7 @@ function planProcesses(
   // Whoever ordered it away left it to us to take it out of the route.
   const leaving: Leaving[] = app.instances
     .filter(({ desired, drainRevision }) => desired === 'draining' && drainRevision === null)
-    .map((instance) => ({ instance, why: 'somebody deleted it' }));
+    .map((instance) => ({ instance, why: 'it was ordered away' }));
   const creates: Step[] = [];
   const stage = stageOf(app);
   // While it is open whether the app goes back, what the new release dropped still runs.

@@ -2,7 +2,6 @@
  * The loop body for one app: lock, read, plan, apply, commit; then wake whoever has work now. A
  * nudge carries nothing, so it does not matter how many arrive or which replica hears them.
  */
-import type { PoolPolicy } from '@bulkhead/scheduler';
 import type { Tenancy } from '@bulkhead/tenancy';
 import type { EdgeWatch } from '../edges/edge-watch.ts';
 import type { AppSnapshot } from './app-snapshot.ts';
@@ -18,7 +17,6 @@ export interface AppReconcilerOptions {
   /** Apps live at `<app>.<tenant>.<platformDomain>`. */
   readonly platformDomain: string;
   /** What each pool may hold beyond its capacity. */
-  readonly pools: Readonly<Record<string, PoolPolicy>>;
 }
 
 export interface Reconciled {
@@ -40,7 +38,7 @@ export class AppReconciler {
 
   /** Moves one app a step nearer to what is wanted; an empty list of steps means there was nothing to do now. */
   async reconcile(appId: string): Promise<Reconciled> {
-    const { tenancy, edges, platformDomain, pools } = this.#options;
+    const { tenancy, edges, platformDomain } = this.#options;
     return tenancy.platform(async (tx) => {
       if (!(await lockApp(tx, appId))) return nothing;
       const stored = await readApp(tx, appId);
@@ -50,7 +48,7 @@ export class AppReconciler {
       const app: AppSnapshot = { ...stored, host, edges: edges.look(host) };
       const steps = planRollout(app, newInstanceId);
       if (steps.length === 0) return nothing;
-      const effects = await applyRollout(tx, app, steps, pools);
+      const effects = await applyRollout(tx, app, steps);
       if (effects.finished) edges.forget(host);
       return { steps, effects };
     });

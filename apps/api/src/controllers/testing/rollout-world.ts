@@ -23,6 +23,8 @@ export const processOf = (name: string, port: number | null): ProcessDefinition 
   graceSeconds: 10,
   readOnlyRoot: false,
   mostPerNode: 0,
+  priority: 'normal',
+  pool: 'default',
 });
 
 export function emptyWorld(): World {
