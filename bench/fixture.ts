@@ -30,7 +30,7 @@ const runtimeOptions = (dir: string): RuntimeOptions => ({
   cgroup: benchCgroup,
   nftTable: 'bhbench',
   vethPrefix: 'bhb',
-  network: '10.203.0.0/16',
+  network: '10.251.0.0/16',
   idBase: 3_221_225_472,
   insecureRegistries: [`127.0.0.1:${registryPort}`],
   registryAuthFile: join(dir, 'auth.json'),

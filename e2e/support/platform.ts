@@ -24,7 +24,7 @@ export const e2eOptions = {
     cgroup: 'bhe2e',
     nftTable: 'bhe2e',
     vethPrefix: 'bhe',
-    network: '10.202.0.0/16',
+    network: '10.250.0.0/16',
     idBase: 2_684_354_560,
     diskPoolMiB: 24_576,
   },
@@ -174,7 +174,7 @@ export class Platform {
       .flatMap((addresses) => addresses ?? [])
       .filter(({ family }) => family === 'IPv4')
       .map(({ address }) => address)
-      .filter((address) => !address.startsWith('10.202.'));
+      .filter((address) => !address.startsWith('10.250.'));
   }
 
   /** Whether the host can open a TCP connection there. */
