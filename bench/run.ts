@@ -4,6 +4,7 @@ import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { densityBench } from './density.ts';
 import { deployBench } from './deploy.ts';
+import { edgeBench } from './edge.ts';
 import { Bench } from './fixture.ts';
 import { layersBench } from './layers.ts';
 import { format, type Result } from './measure.ts';
@@ -19,6 +20,7 @@ const benches: Record<string, (bench: Bench) => Promise<Result[]>> = {
   density: densityBench,
   layers: layersBench,
   deploy: deployBench,
+  edge: edgeBench,
   memory: memoryBench,
   neighbours: neighboursBench,
   placement: placementBench,
