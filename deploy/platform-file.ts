@@ -43,6 +43,7 @@ export async function writePlatformFile(settings: PlatformSettings): Promise<voi
       signUp: settings.signUp,
       trustedProxies: settings.trustedProxies ?? undefined,
       maxTenantsPerUser: settings.maxTenantsPerUser ?? undefined,
+      rebalanceMoves: settings.rebalanceMoves ?? undefined,
       node: settings.node,
     },
   };

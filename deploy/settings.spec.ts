@@ -43,6 +43,7 @@ test('the environment overrides, and an empty variable counts as unset', () => {
     SIGN_UP: 'closed',
     TRUSTED_PROXIES: '127.0.0.1',
     MAX_TENANTS_PER_USER: '0',
+    REBALANCE_MOVES: '0',
   });
   const settings = makeSettings(options);
   expect(settings).toMatchObject({
@@ -50,6 +51,7 @@ test('the environment overrides, and an empty variable counts as unset', () => {
     signUp: 'closed',
     trustedProxies: '127.0.0.1',
     maxTenantsPerUser: 0,
+    rebalanceMoves: 0,
     ports: portsFrom(15_000),
   });
   expect(settings.node).toMatchObject({

@@ -52,6 +52,7 @@ export interface PlatformSettings {
   trustedProxies: string | null;
   /** Null: the API's own default. */
   maxTenantsPerUser: number | null;
+  rebalanceMoves: number | null;
   node: NodeSettings;
 }
 
@@ -67,6 +68,7 @@ export interface PlatformOptions {
   signUp?: 'open' | 'closed' | undefined;
   trustedProxies?: string | undefined;
   maxTenantsPerUser?: number | undefined;
+  rebalanceMoves?: number | undefined;
   node?: Partial<NodeSettings> | undefined;
 }
 
@@ -131,6 +133,7 @@ export function makeSettings(options: PlatformOptions): PlatformSettings {
     signUp: options.signUp ?? 'open',
     trustedProxies: options.trustedProxies ?? null,
     maxTenantsPerUser: options.maxTenantsPerUser ?? null,
+    rebalanceMoves: options.rebalanceMoves ?? null,
     node: {
       name: 'node-1',
       network: '10.201.0.0/16',
@@ -181,6 +184,7 @@ export function optionsFromEnvironment(
     signUp,
     trustedProxies: value('TRUSTED_PROXIES'),
     maxTenantsPerUser: number('MAX_TENANTS_PER_USER'),
+    rebalanceMoves: number('REBALANCE_MOVES'),
     node: {
       ...Object.fromEntries(Object.entries(node).filter(([, set]) => set !== undefined)),
       ...(idBase === undefined ? {} : { idBase }),

@@ -45,6 +45,9 @@ const environment = (settings: PlatformSettings, paths: Layout): Record<string, 
   ...(settings.maxTenantsPerUser === null
     ? {}
     : { MAX_TENANTS_PER_USER: String(settings.maxTenantsPerUser) }),
+  ...(settings.rebalanceMoves === null
+    ? {}
+    : { REBALANCE_MOVES: String(settings.rebalanceMoves) }),
   NODE_ENV: 'production',
   BULKHEAD_STATE: settings.stateDir,
 });

@@ -47,6 +47,7 @@ const environment = z
     METRICS_PUBLIC: z.enum(['on', 'off']).default('off'),
     /** How many tenants a user may own who is no operator. */
     MAX_TENANTS_PER_USER: z.coerce.number().int().min(0).max(1_000_000).default(3),
+    REBALANCE_MOVES: z.coerce.number().int().min(0).max(1_000).default(5),
     SIGN_UP: z.enum(['open', 'closed']).default('open'),
     /** Where agents dial for streams: commands, copies, forwarded ports. Without STREAMS_PORT there are none. */
     STREAMS_HOST: z.string().min(1).default('127.0.0.1'),
@@ -94,6 +95,8 @@ export interface Settings {
   /** Whether everybody who reaches the API reads its metrics, or loopback alone. */
   metricsPublic: boolean;
   maxTenantsPerUser: number;
+  /** Instances that may be under way at once to spread their processes; 0: none is moved. */
+  mostMoves: number;
   signUpOpen: boolean;
   /** Null: this replica opens none. */
   streams: (RelaySettings & { readonly publicUrl: string | null }) | null;
@@ -143,6 +146,7 @@ export function readSettings(env: Readonly<Record<string, string | undefined>>):
     trustedProxies: values.TRUSTED_PROXIES,
     metricsPublic: values.METRICS_PUBLIC === 'on',
     maxTenantsPerUser: values.MAX_TENANTS_PER_USER,
+    mostMoves: values.REBALANCE_MOVES,
     signUpOpen: values.SIGN_UP === 'open',
     streams: streamsOf(values),
     fleet: fleetOf(values),

@@ -7,3 +7,5 @@ export * from './model.ts';
 export { allocatable, amountsOf, fits } from './capacity.ts';
 export { schedule } from './schedule.ts';
 export { preempt } from './preempt.ts';
+export { rebalance } from './rebalance.ts';
+export type { Movable, Move } from './rebalance.ts';

@@ -74,10 +74,10 @@ function byPriority(wants: readonly Want[]): Want[][] {
  * of it unused (`Shelf.best`), until nothing fits any more; so an emptier node is touched only when
  * no fuller one can help. What comes before packing is said by the rounds and looks around it:
  *
+ * - Zones come first: lots are divided among them beforehand, and go elsewhere only when nothing of
+ *   theirs has room.
  * - Spread. In the first round a node takes only from processes that have no instance on it, in the
  *   second from those that have one, and so on: a lost host should cost a process as little as it can.
- *   Zones come before nodes: lots are divided among them beforehand, and go elsewhere only when
- *   nothing of theirs has room.
  * - Image. Nodes that hold an image may take first what wants it, unless they are emptier by half
  *   than where it would go otherwise: a pull costs seconds, a little slack costs nothing today.
  */
@@ -90,30 +90,26 @@ function pack(rooms: readonly Room[], wants: readonly Want[], seed: number): Pla
     room.reserve(lot.want.process, lot.needs);
     placements.push({ want: lot.waiting.pop() as string, node: room.node.id });
   };
-  let heldBack = true;
+  let heldBack: boolean;
   const onHeldBack = (): void => void (heldBack = true);
-  for (let spread = 0; heldBack && placements.length < wants.length; spread++) {
-    heldBack = false;
-    for (const look of looks) {
-      const leastFull = look.ownImages ? fullnessInUse(usable, demand) - imageIsWorth : 0;
-      for (const room of usable) {
-        if (look.ownImages && (room.images.length === 0 || room.fullness() < leastFull)) continue;
-        for (const shelf of demand.shelvesFor(room, look)) {
-          let lot = shelf.best(room, spread, onHeldBack);
-          for (; lot; lot = shelf.best(room, spread, onHeldBack)) place(room, lot);
+  for (const ownZone of [true, false]) {
+    heldBack = true;
+    for (let spread = 0; heldBack && placements.length < wants.length; spread++) {
+      heldBack = false;
+      for (const ownImages of [true, false]) {
+        const leastFull = ownImages ? fullnessInUse(usable, demand) - imageIsWorth : 0;
+        for (const room of usable) {
+          if (ownImages && (room.images.length === 0 || room.fullness() < leastFull)) continue;
+          for (const shelf of demand.shelvesFor(room, { ownZone, ownImages })) {
+            let lot = shelf.best(room, spread, onHeldBack);
+            for (; lot; lot = shelf.best(room, spread, onHeldBack)) place(room, lot);
+          }
         }
       }
     }
   }
   return { placements, refusals: refuse(demand.lots, rooms) };
 }
-
-const looks: readonly Look[] = [
-  { ownZone: true, ownImages: true },
-  { ownZone: true, ownImages: false },
-  { ownZone: false, ownImages: true },
-  { ownZone: false, ownImages: false },
-];
 
 /** In shares of a node's scarcest resource. */
 const imageIsWorth = 0.5;

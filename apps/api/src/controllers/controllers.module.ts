@@ -23,7 +23,8 @@ function makeControllers(
   settings: Settings,
   logger: Logger,
 ): Controllers {
-  return new Controllers({ tenancy, nats, logger, platformDomain: settings.platformDomain });
+  const { platformDomain, mostMoves } = settings;
+  return new Controllers({ tenancy, nats, logger, platformDomain, mostMoves });
 }
 
 /** Runs the control loops in this process, unless CONTROLLERS=off leaves them to other replicas. */

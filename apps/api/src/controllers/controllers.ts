@@ -25,6 +25,7 @@ import { Publisher, takeNudges } from './outbox/publisher.ts';
 import { Refill } from './outbox/refill.ts';
 import { Resync } from './outbox/resync.ts';
 import { Placement } from './placement/place.ts';
+import { orderMoves } from './placement/rebalance.ts';
 import type { DrainMove } from './placement/plan-drain.ts';
 import type { Applied } from './reports/apply-reports.ts';
 import { ReportConsumer } from './reports/report-consumer.ts';
@@ -36,13 +37,17 @@ export interface ControllersOptions {
   readonly logger: Pick<Logger, 'info' | 'warn' | 'error'>;
   /** Apps live at `<app>.<tenant>.<platformDomain>`. */
   readonly platformDomain: string;
+  /** Moves under way at once to spread what stands; 5 when absent, 0 for none. */
+  readonly mostMoves?: number;
   /** Where values go; NATS unless a test wants to fail them. */
   readonly delivery?: Delivery;
 }
 
 const appsAtOnce = 4;
+const defaultMoves = 5;
 const tickMs = 1_000;
 const nodesMs = 2_000;
+const rebalanceMs = 30_000;
 const changedMs = 20_000;
 const sweepMs = 300_000;
 const pruneMs = 3_600_000;
@@ -65,6 +70,7 @@ export class Controllers {
     Record<
       | 'nudges'
       | 'placement'
+      | 'rebalance'
       | 'publish'
       | 'refill'
       | 'tick'
@@ -118,6 +124,7 @@ export class Controllers {
       refill: this.#loop('refill', nodesMs, () => this.#checkStreams()),
       tick: this.#loop('tick', tickMs, () => this.#nudgeAll(appsInMotion)),
       nodes: this.#loop('nodes', nodesMs, () => this.#flushNodes()),
+      rebalance: this.#loop('rebalance', rebalanceMs, () => this.#rebalance()),
       changed: this.#loop('changed', changedMs, () =>
         this.#nudgeAll((tenancy) => appsJustChanged(tenancy, (2 * changedMs) / 1000)),
       ),
@@ -222,6 +229,17 @@ export class Controllers {
     metrics.waiting.set(refused);
     this.#lookAt(apps);
     return more || (placed > 0 && lostRaces > 0) ? 'again' : 'done';
+  }
+
+  async #rebalance(): Promise<'done'> {
+    const apps = await orderMoves({
+      tenancy: this.#options.tenancy,
+      imagesOf: (node) => this.#nodes.imagesOf(node),
+      mostMoves: this.#options.mostMoves ?? defaultMoves,
+    });
+    metrics.moves.inc(apps.length);
+    this.#lookAt(apps);
+    return 'done';
   }
 
   async #publish(): Promise<'again' | 'done'> {

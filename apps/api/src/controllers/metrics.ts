@@ -20,6 +20,11 @@ export const metrics = {
     registers: [],
     labelNames: ['outcome'],
   }),
+  moves: new Counter({
+    name: 'bulkhead_rebalancing_moves_total',
+    help: 'Instances that were told to move to another node, to spread their process',
+    registers: [],
+  }),
   published: new Counter({
     name: 'bulkhead_outbox_published_total',
     help: 'Values of the outbox delivered to NATS, and those that have to be tried again',

@@ -55,6 +55,7 @@ export async function startTestApi(changes: Partial<Settings> = {}): Promise<Tes
     trustedProxies: [],
     metricsPublic: false,
     maxTenantsPerUser: 3,
+    mostMoves: 5,
     signUpOpen: true,
     streams: null,
     fleet: null,

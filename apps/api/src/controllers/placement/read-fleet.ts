@@ -1,5 +1,5 @@
 import { defaultPool } from '@bulkhead/protocol';
-import type { NodeSnapshot, Snapshot, Want } from '@bulkhead/scheduler';
+import type { Movable, NodeSnapshot, Snapshot, Want } from '@bulkhead/scheduler';
 import { Prisma, type PlatformTx } from '@bulkhead/tenancy';
 import type { Resident } from './plan-drain.ts';
 import { holdsClaim } from './room.ts';
@@ -60,6 +60,45 @@ export async function readResidents(tx: PlatformTx, node: string): Promise<Resid
     ...wantOf(row),
     ...{ tenant, app, processName, oneOff },
   }));
+}
+
+/** Since when an instance must have been ready to be moved, seconds. */
+const settledSeconds = 60;
+/** Most processes that one look at the spread considers. */
+const mostProcesses = 1_000;
+
+/**
+ * All instances of processes that could be spread better, of apps that are at rest: no deployment, no
+ * move, nothing paused or not ready. With `zones` those of which two are in one zone are among them.
+ */
+export async function readMovable(tx: PlatformTx, zones: boolean): Promise<Movable[]> {
+  const rows = await tx.prisma.$queryRaw<(WantRow & { node: string })[]>`
+    WITH per_node AS (
+      SELECT i."appId", i."process", i."nodeId", coalesce(n."labels"->>'zone', '') AS "zone",
+        count(*) AS "count"
+      FROM "Instance" i JOIN "Node" n ON n."id" = i."nodeId"
+      WHERE i."goneAt" IS NULL AND NOT i."oneOff" GROUP BY 1, 2, 3, 4),
+    uneven AS (
+      SELECT "appId", "process" FROM per_node GROUP BY 1, 2
+      HAVING max("count") >= 2 OR (${zones} AND count(*) > count(DISTINCT "zone"))
+      ORDER BY max("count") DESC, "appId", "process" LIMIT ${mostProcesses})
+    SELECT ${wantColumns}, i."nodeId" AS "node"
+    FROM uneven u JOIN "App" a ON a."id" = u."appId"
+    JOIN "Instance" i ON i."appId" = u."appId" AND i."process" = u."process"
+      AND i."goneAt" IS NULL AND NOT i."oneOff"
+    JOIN "Release" r ON r."id" = i."releaseId"
+    ${definition}
+    WHERE a."state" = 'active'
+      AND NOT EXISTS (
+        SELECT 1 FROM "Deployment" d WHERE d."appId" = a."id" AND d."status" = 'running')
+      AND NOT EXISTS (
+        SELECT 1 FROM "Instance" o WHERE o."appId" = a."id" AND o."goneAt" IS NULL
+          AND NOT o."oneOff" AND NOT (o."desired" = 'running' AND o."state" = 'ready'
+            AND NOT o."paused" AND o."nodeId" IS NOT NULL
+            AND coalesce(o."moveAt" < clock_timestamp() - interval '15 minutes', true)
+            AND o."readyAt" < clock_timestamp() - make_interval(secs => ${settledSeconds}::int)))
+    ORDER BY i."appId", i."process", i."id"`;
+  return rows.map(({ node, ...row }) => ({ ...wantOf(row), node }));
 }
 
 /** What the release `r` says of the process of an instance `i`. */

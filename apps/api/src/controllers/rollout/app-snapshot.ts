@@ -39,8 +39,10 @@ const instance = z.object({
   nodeId: z.string().nullable(),
   /** The node has been silent for so long that its instances are replaced. */
   nodeLost: z.boolean(),
-  /** The node is being drained: it is replaced before it stops. */
-  nodeDraining: z.boolean(),
+  /** Its node is being drained, or it moves to another: it is replaced before it stops. */
+  leavesNode: z.boolean(),
+  /** The node that its replacement should go to; null: any. */
+  moveTo: z.string().nullable(),
   desired: z.enum(['running', 'draining', 'gone']),
   /** Its owner wants it held still. */
   paused: z.boolean(),

@@ -115,12 +115,15 @@ function routeColumns(step: StepOf<'route'>) {
 }
 
 async function create(tx: PlatformTx, app: AppSnapshot, steps: StepOf<'create'>[]) {
+  const moves = app.instances.filter(({ moveTo }) => moveTo !== null);
   const rows = steps.flatMap((step) => {
     const release = [app.release, app.from].find((each) => each?.id === step.release);
     const definition = release?.processes.find(({ name }) => name === step.process);
     if (!release || !definition) return [];
     const { cpuMillis, memoryMiB, diskMiB } = definition.resources;
     const priority = processPriorities.indexOf(definition.priority);
+    const moved = moves.findIndex(({ process }) => process === step.process);
+    const [replaced] = moved < 0 ? [] : moves.splice(moved, 1);
     return {
       id: step.instance,
       tenantId: app.tenantId,
@@ -133,6 +136,7 @@ async function create(tx: PlatformTx, app: AppSnapshot, steps: StepOf<'create'>[
       memoryMiB,
       diskMiB,
       priority,
+      ...(replaced && { claimNodeId: replaced.moveTo, claimedAt: new Date(app.now) }),
     };
   });
   if (rows.length === 0) return false;

@@ -50,7 +50,7 @@ export function planProcess(view: ProcessView): ProcessPlan {
   const { targets, roleOf } = view;
   const lost = view.running.filter((each) => each.nodeLost);
   const alive = view.running.filter((each) => !each.nodeLost);
-  const staying = alive.filter((each) => !each.nodeDraining);
+  const staying = alive.filter((each) => !each.leavesNode);
   const fresh = staying.filter((each) => roleOf(each) === 'new');
   const stable = staying.filter((each) => roleOf(each) === 'stable');
 
@@ -89,7 +89,7 @@ function whyItLeaves(
   excess: readonly InstanceSnapshot[],
   instance: InstanceSnapshot,
 ): string {
-  if (instance.nodeDraining) return 'its node is drained';
+  if (instance.leavesNode) return 'it moves to another node';
   return excess.includes(instance) && roleOf(instance) === 'new'
     ? `${targets.wanted} wanted`
     : 'it is replaced';
@@ -100,7 +100,7 @@ function planCreates(
   there: { new: number; stable: number; alive: readonly InstanceSnapshot[] },
 ): ProcessPlan['create'] {
   if (vanished >= vanishedLimit) return { new: 0, stable: 0 };
-  const moving = there.alive.filter((each) => each.nodeDraining).length;
+  const moving = there.alive.filter((each) => each.leavesNode).length;
   const room = Math.min(
     targets.most + Math.min(targets.moving, moving) - there.alive.length,
     mostInAll(targets.wanted) - there.alive.length - leaving,

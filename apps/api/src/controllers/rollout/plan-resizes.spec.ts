@@ -43,7 +43,7 @@ test('it is done when every node has said that it took it on', () => {
 
 test.each([
   ['has no room for it', { outgrown: true }],
-  ['is drained', { nodeDraining: true }],
+  ['is drained', { leavesNode: true }],
   ['belongs to another restart', { epoch: -1 }],
   ['is of another family', { family: 'r0' }],
 ])('one that %s is replaced, the new one first', (_why, over) => {

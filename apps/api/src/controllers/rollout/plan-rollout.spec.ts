@@ -111,14 +111,14 @@ describe('planRollout', () => {
   });
 
   test('a drained node: the only instance stays until a copy elsewhere serves', () => {
-    const leaving = instanceOf('a', { nodeDraining: true });
+    const leaving = instanceOf('a', { leavesNode: true });
     const app = appWith({ instances: [leaving], routes: serving(5, 'a') });
     expect(kinds(plan(app))).toEqual(['create']);
     const starting = instanceOf('b', { state: 'starting', readyAt: null });
     expect(plan({ ...app, instances: [leaving, starting] })).toEqual([]);
     const steps = plan({ ...app, instances: [leaving, instanceOf('b')] });
     expect(kinds(steps)).toEqual(['drain', 'route']);
-    expect(steps[0]).toMatchObject({ instance: 'a', why: 'its node is drained' });
+    expect(steps[0]).toMatchObject({ instance: 'a', why: 'it moves to another node' });
   });
 
   test('a drain without room elsewhere fails no deployment', () => {
@@ -127,7 +127,7 @@ describe('planRollout', () => {
       ...{ nodeId: null, state: 'pending', readyAt: null, deploymentId: 'd1' },
       message: 'no room: 1 node is cordoned',
     });
-    const leaving = instanceOf('a', { nodeDraining: true });
+    const leaving = instanceOf('a', { leavesNode: true });
     const app = appWith({
       ...{ deployment, instances: [leaving, waiting], routes: serving(5, 'a') },
       edges: { known: true, applied: [5] },

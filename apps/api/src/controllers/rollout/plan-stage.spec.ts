@@ -179,18 +179,18 @@ describe('while a canary is looked at', () => {
     ],
     [
       'a drained node: the copy of an old one comes first',
-      () => at([old('o0', { nodeDraining: true }), ...olds(4).slice(1), fresh('n0')]),
+      () => at([old('o0', { leavesNode: true }), ...olds(4).slice(1), fresh('n0')]),
       ['create r1'],
     ],
     [
       'a drained node: the copy of the new one comes first',
-      () => at([...olds(4), fresh('n0', { nodeDraining: true })]),
+      () => at([...olds(4), fresh('n0', { leavesNode: true })]),
       ['create r2'],
     ],
     [
       'a drained node: then the old one goes',
       () =>
-        at([old('o0', { nodeDraining: true }), ...olds(4).slice(1), old('o4'), fresh('n0')], {
+        at([old('o0', { leavesNode: true }), ...olds(4).slice(1), old('o4'), fresh('n0')], {
           routes: routed(
             ['n0', 256],
             ['o0', 154],
@@ -369,7 +369,7 @@ test('what the new release dropped runs until the last gate', () => {
   const moved = {
     ...before,
     instances: before.instances.map((each) =>
-      each.id === 'w0' ? { ...each, nodeDraining: true } : each,
+      each.id === 'w0' ? { ...each, leavesNode: true } : each,
     ),
   };
   expect(told(plan(moved))).toEqual(['create r1']);

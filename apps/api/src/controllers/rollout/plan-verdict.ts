@@ -40,7 +40,7 @@ export function hasSucceeded(app: AppSnapshot, routeIsCurrent: boolean): boolean
     const current = instances.filter((each) => each.desired === 'running' && isCurrent(app, each));
     const serving = current.filter((each) => (isReady(each) && !each.nodeLost) || each.paused);
     // What is made in place of an instance whose node is drained is no part of the deployment.
-    const moving = current.filter((each) => each.nodeDraining);
+    const moving = current.filter((each) => each.leavesNode);
     // Its node has not said yet that it took the other sizes on.
     if (serving.some((each) => each.resized && !each.settled)) return false;
     if (serving.length < count || current.length > count + moving.length) return false;
@@ -163,7 +163,7 @@ function noRoom(app: AppSnapshot, instance: InstanceSnapshot): DeploymentFailure
   const leaving = app.instances.some((each) => each.desired !== 'running' && each.nodeId !== null);
   if (leaving || instance.message === null || app.now - instance.createdAt < noRoomMs) return null;
   const moves = app.instances.some(
-    (each) => each.process === instance.process && each.nodeDraining && isReady(each),
+    (each) => each.process === instance.process && each.leavesNode && isReady(each),
   );
   // What it is made in place of still serves: a matter of the operator's drain.
   if (moves) return null;

@@ -1,4 +1,5 @@
 import type { PlatformTx } from '@bulkhead/tenancy';
+import { moves } from '../placement/rebalance.ts';
 import { storedApp } from './app-snapshot.ts';
 import type { StoredApp } from './app-snapshot.ts';
 
@@ -43,7 +44,8 @@ export async function readApp(tx: PlatformTx, appId: string): Promise<StoredApp 
           'settled', i."seenGeneration" >= i."generation", 'resized', i."madeVersion" IS NOT NULL,
           'deploymentId', i."deploymentId", 'epoch', i."epoch",
           'nodeId', i."nodeId", 'nodeLost', n."state" IS NOT DISTINCT FROM 'lost',
-          'nodeDraining', coalesce(n."draining", false),
+          'leavesNode', coalesce(n."draining", false) OR ${moves},
+          'moveTo', CASE WHEN ${moves} THEN i."moveTo" END,
           'desired', i."desired", 'paused', i."paused", 'frozen', i."frozen",
           'state', i."state", 'host', i."host", 'port', i."port",
           'restarts', i."restarts", 'message', i."message", 'lastExit', i."lastExit",

@@ -120,7 +120,7 @@ class Story {
       if (each.do === 'drain') world.draining.add(each.node ?? '');
       else world.draining.delete(each.node ?? '');
       for (const instance of world.instances)
-        if (instance.nodeId === each.node) instance.nodeDraining = each.do === 'drain';
+        if (instance.nodeId === each.node) instance.leavesNode = each.do === 'drain';
     } else if (each.do === 'pause' || each.do === 'delete') {
       const one = world.instances.filter(({ desired }) => desired === 'running')[each.which ?? 0];
       if (one) Object.assign(one, each.do === 'pause' ? { paused: true } : { desired: 'draining' });
@@ -234,7 +234,7 @@ class Story {
         world.instances.filter(
           (each) => each.process === name && each.desired === 'running' && !each.nodeLost,
         );
-      const moving = running(before).filter((each) => each.nodeDraining).length;
+      const moving = running(before).filter((each) => each.leavesNode).length;
       const most = targets.most + Math.min(targets.moving, moving);
       expect(running(this.world).length).toBeLessThanOrEqual(
         Math.max(running(before).length, most),

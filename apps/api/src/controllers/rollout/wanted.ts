@@ -63,7 +63,7 @@ export function isResizable(app: AppSnapshot, instance: InstanceSnapshot): boole
     instance.desired === 'running' &&
     instance.nodeId !== null &&
     !instance.nodeLost &&
-    !instance.nodeDraining &&
+    !instance.leavesNode &&
     !instance.outgrown
   );
 }

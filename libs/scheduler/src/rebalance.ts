@@ -1,0 +1,111 @@
+import { amountsOf, Room } from './capacity.ts';
+import type { Snapshot, Want } from './model.ts';
+import { isAllowed } from './rules.ts';
+import { zoneOf } from './zones.ts';
+
+/** An instance that could run elsewhere as well. */
+export interface Movable extends Want {
+  readonly node: string;
+}
+
+/** Start a copy on `to`, then end the instance on `from`. */
+export interface Move {
+  readonly instance: string;
+  readonly from: string;
+  readonly to: string;
+}
+
+/**
+ * Moves that spread processes better than they are, as after a node joined or came back: what
+ * `schedule` does for new instances, for those that stand already. The worst spread go first, one
+ * instance of each, at most `budget` in all.
+ *
+ * A move is worth it only when it brings two zones, or two nodes, closer that differ by two or more,
+ * and never makes zones differ more. So each lowers the sum of squares of instances per zone, or
+ * leaves it and lowers that per node: it comes to an end, and nothing is moved to and fro.
+ *
+ * @param movable all instances of the processes that may be moved, and of no other process a part.
+ */
+export function rebalance(snapshot: Snapshot, movable: readonly Movable[], budget: number): Move[] {
+  const rooms = new Map(
+    snapshot.nodes.map((node) => [node.id, new Room(node, snapshot.pools, new Set())]),
+  );
+  const byProcess = Map.groupBy(movable, ({ process }) => process);
+  const spreads = [...byProcess.values()]
+    .map((instances) => new Spread(instances, rooms))
+    .sort((a, b) => b.worst - a.worst || (a.process < b.process ? -1 : 1));
+  const moves: Move[] = [];
+  for (const spread of spreads) {
+    if (moves.length === budget) break;
+    const move = spread.bestMove();
+    if (!move) continue;
+    // Both copies are there for a while.
+    rooms.get(move.to)?.reserve(spread.process, amountsOf(spread.want.needs));
+    moves.push(move);
+  }
+  return moves;
+}
+
+/** How the instances of one process are spread. */
+class Spread {
+  readonly process: string;
+  readonly want: Want;
+  readonly worst: number;
+  readonly #instances: readonly Movable[];
+  readonly #rooms: ReadonlyMap<string, Room>;
+  readonly #onNode: ReadonlyMap<string, readonly Movable[]>;
+  readonly #inZone = new Map<string, number>();
+
+  constructor(instances: readonly Movable[], rooms: ReadonlyMap<string, Room>) {
+    this.#instances = instances;
+    this.#rooms = rooms;
+    this.want = instances[0] as Movable;
+    this.process = this.want.process;
+    this.#onNode = Map.groupBy(instances, ({ node }) => node);
+    for (const { node } of instances) {
+      const zone = this.#zone(node);
+      this.#inZone.set(zone, (this.#inZone.get(zone) ?? 0) + 1);
+    }
+    this.worst = Math.max(...[...this.#onNode.values()].map((each) => each.length));
+  }
+
+  /** From where most are to where fewest are, of the nodes that would take it. */
+  bestMove(): Move | null {
+    const needs = amountsOf(this.want.needs);
+    let best: { to: Room; from: string; gain: readonly [number, number] } | null = null;
+    const targets = [...this.#rooms.values()].filter((room) => isAllowed(this.want, needs, room));
+    for (const to of targets) {
+      for (const from of this.#onNode.keys()) {
+        const gain = this.#gain(from, to);
+        if (gain && (best === null || isMore(gain, best.gain))) best = { to, from, gain };
+      }
+    }
+    if (best === null) return null;
+    const { from, to } = best;
+    // The youngest id of its node: any would do, but always the same one.
+    const instance = this.#instances.filter(({ node }) => node === from).map(({ id }) => id);
+    return { instance: instance.sort().at(-1) as string, from, to: to.node.id };
+  }
+
+  /** How much more there is in the one zone, and on the one node, than in the other; null when it is not worth it. */
+  #gain(from: string, to: Room): readonly [number, number] | null {
+    const zones = [this.#zone(from), zoneOf(to)] as const;
+    const zone =
+      zones[0] === zones[1]
+        ? 0
+        : (this.#inZone.get(zones[0]) ?? 0) - (this.#inZone.get(zones[1]) ?? 0);
+    const count = (node: string) => this.#onNode.get(node)?.length ?? 0;
+    const node = count(from) - count(to.node.id);
+    if (zones[0] !== zones[1] && zone >= 2) return [zone, node];
+    const keepsZones = zones[0] === zones[1] || zone === 1;
+    return keepsZones && node >= 2 ? [0, node] : null;
+  }
+
+  #zone(node: string): string {
+    const room = this.#rooms.get(node);
+    return room ? zoneOf(room) : '';
+  }
+}
+
+const isMore = (a: readonly [number, number], b: readonly [number, number]): boolean =>
+  a[0] > b[0] || (a[0] === b[0] && a[1] > b[1]);

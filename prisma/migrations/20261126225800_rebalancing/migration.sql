@@ -1,0 +1,3 @@
+-- AlterTable
+ALTER TABLE "Instance" ADD COLUMN     "moveAt" TIMESTAMPTZ(3),
+ADD COLUMN     "moveTo" TEXT;
