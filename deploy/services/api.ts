@@ -45,9 +45,7 @@ const environment = (settings: PlatformSettings, paths: Layout): Record<string, 
   ...(settings.maxTenantsPerUser === null
     ? {}
     : { MAX_TENANTS_PER_USER: String(settings.maxTenantsPerUser) }),
-  ...(settings.rebalanceMoves === null
-    ? {}
-    : { REBALANCE_MOVES: String(settings.rebalanceMoves) }),
+  ...(settings.rebalanceMoves === null ? {} : { REBALANCE_MOVES: String(settings.rebalanceMoves) }),
   NODE_ENV: 'production',
   BULKHEAD_STATE: settings.stateDir,
 });
