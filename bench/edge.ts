@@ -138,7 +138,7 @@ async function startEdge(dir: string, app: RouteBackend, ends: (() => Promise<un
   const settings = {
     ...{ natsUrl: url, natsCredsFile: null, id: 'edge-1', dir: join(dir, 'e') },
     ...{ bind: `127.0.0.1:${ports.edge}`, metricsPort: ports.metrics, haproxyUser: null },
-    ...{ drainMs: 30_000, logLevel: 'silent' },
+    ...{ drainMs: 30_000, accessLog: 'errors' as const, logLevel: 'silent' },
   };
   initEdge(settings);
   const [, ...args] = haproxyCommand(settings.dir);
@@ -242,6 +242,8 @@ async function reloadTimes(dir: string, ends: (() => Promise<unknown>)[]): Promi
   });
   await until('a answers', async () => (await whoAnswers(staticPort, measured)) === 'a');
   const times: number[] = [];
+  // A master that is not ready yet does not hear the first word.
+  await delay(1_000);
   for (let reload = 0; reload < reloads; reload++) {
     const to = reload % 2 === 0 ? b : a;
     times.push(

@@ -44,6 +44,7 @@ test('the environment overrides, and an empty variable counts as unset', () => {
     TRUSTED_PROXIES: '127.0.0.1',
     MAX_TENANTS_PER_USER: '0',
     REBALANCE_MOVES: '0',
+    EDGE_ACCESS_LOG: 'all',
   });
   const settings = makeSettings(options);
   expect(settings).toMatchObject({
@@ -52,6 +53,7 @@ test('the environment overrides, and an empty variable counts as unset', () => {
     trustedProxies: '127.0.0.1',
     maxTenantsPerUser: 0,
     rebalanceMoves: 0,
+    accessLog: 'all',
     ports: portsFrom(15_000),
   });
   expect(settings.node).toMatchObject({

@@ -53,6 +53,7 @@ export interface PlatformSettings {
   /** Null: the API's own default. */
   maxTenantsPerUser: number | null;
   rebalanceMoves: number | null;
+  accessLog: string | null;
   node: NodeSettings;
 }
 
@@ -69,6 +70,7 @@ export interface PlatformOptions {
   trustedProxies?: string | undefined;
   maxTenantsPerUser?: number | undefined;
   rebalanceMoves?: number | undefined;
+  accessLog?: string | undefined;
   node?: Partial<NodeSettings> | undefined;
 }
 
@@ -134,6 +136,7 @@ export function makeSettings(options: PlatformOptions): PlatformSettings {
     trustedProxies: options.trustedProxies ?? null,
     maxTenantsPerUser: options.maxTenantsPerUser ?? null,
     rebalanceMoves: options.rebalanceMoves ?? null,
+    accessLog: options.accessLog ?? null,
     node: {
       name: 'node-1',
       network: '10.201.0.0/16',
@@ -185,6 +188,7 @@ export function optionsFromEnvironment(
     trustedProxies: value('TRUSTED_PROXIES'),
     maxTenantsPerUser: number('MAX_TENANTS_PER_USER'),
     rebalanceMoves: number('REBALANCE_MOVES'),
+    accessLog: value('EDGE_ACCESS_LOG'),
     node: {
       ...Object.fromEntries(Object.entries(node).filter(([, set]) => set !== undefined)),
       ...(idBase === undefined ? {} : { idBase }),

@@ -180,6 +180,7 @@ describe('the edge', () => {
       metricsPort: await freePort(),
       haproxyUser: process.getuid?.() === 0 ? 'haproxy' : null,
       drainMs: 30_000,
+      accessLog: 'errors',
       logLevel: 'silent',
     };
     initEdge(settings);

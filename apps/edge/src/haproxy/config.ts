@@ -20,7 +20,7 @@ export interface HaproxyFiles {
   readonly structure: string;
 }
 
-export type ConfigSettings = Pick<EdgeSettings, 'dir' | 'bind' | 'haproxyUser'>;
+export type ConfigSettings = Pick<EdgeSettings, 'dir' | 'bind' | 'haproxyUser' | 'accessLog'>;
 
 export function renderFiles(table: RouteTable, settings: ConfigSettings): HaproxyFiles {
   const fixed = renderFixed(settings);
@@ -85,7 +85,7 @@ const handoverSocket = 'handover.sock';
 const pageFile = (dir: string, page: ErrorPage, kind: 'html' | 'json') =>
   join(edgeFiles(dir).pages, `${page.code}.${kind}`);
 
-function renderFixed({ dir, bind, haproxyUser }: ConfigSettings): string {
+function renderFixed({ dir, bind, haproxyUser, accessLog }: ConfigSettings): string {
   const files = edgeFiles(dir);
   const identity = haproxyUser === null ? [] : [`  user ${haproxyUser}`, `  chroot ${files.jail}`];
   return `  log stdout format raw local0 info
@@ -100,6 +100,7 @@ defaults
   mode http
   log global
   option dontlognull
+${accessLog === 'errors' ? '  option dontlog-normal\n' : ''}\
   # Idle client connections outlive a reload until their next answer: closing them would lose requests.
   option idle-close-on-response
   # X_Forwarded_For is X-Forwarded-For to many a framework.
@@ -127,8 +128,6 @@ frontend edge
   bind unix@${join(files.jail, handoverSocket)} accept-proxy mode 600${haproxyUser === null ? '' : ` user ${haproxyUser}`}
   log-format "%tr %ci %[var(txn.host)] %HM %HPO %HV %ST %B %Ta ms to %si:%sp id %[var(txn.id)] %tsc"
   acl websocket req.hdr(upgrade) -i websocket
-  acl json req.hdr(accept) -m sub -i application/json
-  acl html req.hdr(accept) -m sub -i text/html
   http-request set-var(txn.id) uuid()
   http-request set-var(txn.host) req.hdr(host),host_only,lower
   http-request set-var(txn.dest) var(txn.host),map_str(${files.map},none)
@@ -138,14 +137,6 @@ frontend edge
   http-request deny deny_status 400 unless { req.fhdr(host) -m reg '^(\\[[0-9A-Fa-f:.]*\\]|[A-Za-z0-9._-]*)(:[0-9]*)?$' }
   # A fragment has no business in a request, and servers disagree on what it means.
   http-request deny deny_status 400 if { url -m sub '#' }
-${Object.entries(hostPages)
-  .flatMap(([destination, page]) => {
-    const reply = (kind: 'html' | 'json') =>
-      `  http-request return status ${page.status} ${pageReply(dir, page, kind)}`;
-    const match = `{ var(txn.dest) -m str ${destination} }`;
-    return [`${reply('json')} if ${match} json !html\n`, `${reply('html')} if ${match}\n`];
-  })
-  .join('')}\
   # What says who the client is comes from here alone.
   http-request del-header Forwarded
   http-request del-header X-Real-IP
@@ -168,7 +159,20 @@ ${Object.entries(hostPages)
 backend handover
   http-reuse never
   server successor unix@${haproxyUser === null ? join(files.jail, handoverSocket) : `/${handoverSocket}`} send-proxy-v2
+
+# Destinations that serve nobody. As backends, so that requests which are served look at none of it.
+${Object.entries(hostPages)
+  .map(([destination, page]) => {
+    const reply = (kind: 'html' | 'json') =>
+      `  http-request return status ${page.status} ${pageReply(dir, page, kind)}`;
+    return `backend ${destination}
+  acl json req.hdr(accept) -m sub -i application/json
+  acl html req.hdr(accept) -m sub -i text/html
+${reply('json')} if json !html
+${reply('html')}
 `;
+  })
+  .join('')}`;
 }
 
 function pageReply(dir: string, page: ErrorPage, kind: 'html' | 'json'): string {
