@@ -1,6 +1,6 @@
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { route } from '@bulkhead/protocol';
+import { route, type Route } from '@bulkhead/protocol';
 import { z } from 'zod';
 import { routeProblem, type StoredTable } from './table.ts';
 
@@ -37,7 +37,22 @@ export function loadTable(file: string): { table: StoredTable | null; problem: s
 
 /** Whoever reads it sees the old table or the new one; when durable, after a power cut too. */
 export function saveTable(file: string, table: StoredTable, options: { durable: boolean }): void {
-  writeAtomically(file, JSON.stringify({ v: 1, ...table }), options);
+  const entries = table.entries.map(
+    ({ host, slot, route }) =>
+      `{"host":${JSON.stringify(host)},"slot":${slot},"route":${textOf(route)}}`,
+  );
+  const text = `{"v":1,"capacity":${table.capacity},"entries":[${entries.join()}]}`;
+  writeAtomically(file, text, options);
+}
+
+/** Of ten thousand routes one has changed since the last time. */
+const known = new WeakMap<Route, string>();
+
+function textOf(route: Route | null): string {
+  if (route === null) return 'null';
+  const text = known.get(route) ?? JSON.stringify(route);
+  known.set(route, text);
+  return text;
 }
 
 /** Written beside and renamed, mode 0600. `durable` also waits for the disk. */

@@ -26,24 +26,33 @@ export function renderFiles(table: RouteTable, settings: ConfigSettings): Haprox
   const fixed = renderFixed(settings);
   const hash = createHash('sha256').update(fixed).digest('hex').slice(0, 16);
   const structure = `${hash}-${table.capacity}`;
-  const servers = new Map<number, readonly RouteBackend[]>();
-  const map: string[] = [];
+  const servers: string[] = Array.from({ length: table.capacity }, () => '');
+  let map = '';
   for (const host of table.hosts()) {
     const { destination, slot, backends } = table.find(host);
-    if (destination !== null) map.push(`${host} ${destination}\n`);
-    if (slot !== null) servers.set(slot, backends);
+    if (destination !== null) map += `${host} ${destination}\n`;
+    if (slot !== null) servers[slot] = serverLines(backends);
   }
-  const backends: string[] = [];
-  for (let slot = 0; slot < table.capacity; slot += 1) {
-    backends.push(`backend ${backendName(slot)}\n`);
-    servers.get(slot)?.forEach((backend, index) => {
-      backends.push(
-        `  server s${index + 1} ${serverAddress(backend)} weight ${backend.weight ?? 1} ${serverOptions}\n`,
-      );
-    });
+  let config = `global\n  set-var-fmt proc.structure "${structure}"\n${fixed}\n`;
+  servers.forEach((lines, slot) => (config += `backend ${backendName(slot)}\n${lines}`));
+  return { config, map, structure };
+}
+
+/** Of ten thousand routes one has changed since the last time. */
+const knownLines = new WeakMap<readonly RouteBackend[], string>();
+
+function serverLines(backends: readonly RouteBackend[]): string {
+  let lines = knownLines.get(backends);
+  if (lines === undefined) {
+    lines = backends
+      .map(
+        (backend, index) =>
+          `  server s${index + 1} ${serverAddress(backend)} weight ${backend.weight ?? 1} ${serverOptions}\n`,
+      )
+      .join('');
+    knownLines.set(backends, lines);
   }
-  const config = `global\n  set-var-fmt proc.structure "${structure}"\n${fixed}\n${backends.join('')}`;
-  return { config, map: map.join(''), structure };
+  return lines;
 }
 
 /** Writes what does not change with the routes. */
