@@ -9,8 +9,7 @@ import { promisify } from 'node:util';
 import { edgeApplied, streams, subjects, type Route, type RouteBackend } from '@bulkhead/protocol';
 import { Kvm } from '@nats-io/kv';
 import { connect } from 'nats';
-import { pino } from 'pino';
-import { Edge, haproxyCommand, initEdge } from '@bulkhead/edge';
+import { haproxyCommand } from '@bulkhead/edge';
 import { natsServerBinary } from '../deploy/nats/binary.ts';
 import { until } from '../e2e/support/until.ts';
 import type { Bench } from './fixture.ts';
@@ -135,17 +134,22 @@ async function startEdge(dir: string, app: RouteBackend, ends: (() => Promise<un
   );
   ends.push(() => nats.close());
   const bucket = await new Kvm(nats).create(streams.routesBucket, { history: 1 });
-  const settings = {
-    ...{ natsUrl: url, natsCredsFile: null, id: 'edge-1', dir: join(dir, 'e') },
-    ...{ bind: `127.0.0.1:${ports.edge}`, metricsPort: ports.metrics, haproxyUser: null },
-    ...{ drainMs: 30_000, accessLog: 'errors' as const, logLevel: 'silent' },
+  const edgeDir = join(dir, 'e');
+  const program = [
+    ...['--conditions=@bulkhead/source', '--disable-warning=ExperimentalWarning'],
+    join(import.meta.dirname, '../apps/edge/src/main.ts'),
+  ];
+  const env = {
+    ...{ NATS_URL: url, EDGE_ID: 'edge-1', EDGE_DIR: edgeDir, EDGE_HAPROXY_USER: '' },
+    ...{ EDGE_BIND: `127.0.0.1:${ports.edge}`, EDGE_METRICS_PORT: String(ports.metrics) },
+    ...{ PATH: process.env['PATH'], NODE_ENV: 'production', LOG_LEVEL: 'silent' },
   };
-  initEdge(settings);
-  const [, ...args] = haproxyCommand(settings.dir);
+  await run(process.execPath, [...program, 'init'], { env });
+  const [, ...args] = haproxyCommand(edgeDir);
   ends.push(haproxy(args));
-  const edge = new Edge(settings, pino({ level: 'silent' }));
-  await edge.start();
-  ends.push(() => edge.stop());
+  ends.push(ending(spawn(process.execPath, program, { env, stdio: 'ignore' })));
+  const healthy = `http://127.0.0.1:${ports.metrics}/healthz`;
+  await until('the edge is up', async () => (await fetch(healthy)).ok);
 
   let revision = 0;
   const applied = new Map<string, number>();

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseMap, parseServers, parseStat, parseStructure } from './actual.ts';
+import { parseMap, parseMapEntry, parseServers, parseStat, parseStructure } from './actual.ts';
 
 // Answers of HAProxy 2.6.12.
 const state = `1
@@ -33,6 +33,11 @@ describe('what HAProxy answers', () => {
       ]),
     );
     expect(parseMap('')).toEqual(new Map());
+    const entry =
+      'type=str, case=sensitive, found=yes, idx=tree, key="foo", value="b0", type="str"';
+    expect(parseMapEntry(entry)).toBe('b0');
+    expect(parseMapEntry('type=str, case=sensitive, found=no')).toBe(null);
+    expect(() => parseMapEntry('Unknown map identifier.')).toThrow(/Unknown map/);
     expect(parseStructure('proc.structure: type=str value=<abc-64>')).toBe('abc-64');
     expect(parseStructure('Variable not found.')).toBe('');
     expect(parseStat('# pxname,svname,scur,\nb0,s1,3,')[0]?.get('scur')).toBe('3');

@@ -28,6 +28,14 @@ export function parseMap(text: string): Map<string, string> {
   return map;
 }
 
+/** `get map <file> <host>`: `type=str, case=sensitive, found=yes, ..., value="b7", type="str"`. */
+export function parseMapEntry(text: string): string | null {
+  if (/\bfound=no\b/.test(text)) return null;
+  const value = /, value="([^"]*)"/.exec(text)?.[1];
+  if (value === undefined) throw new Error(`HAProxy's "get map" answered: ${text.slice(0, 200)}`);
+  return value;
+}
+
 // Bits of srv_admin_state, from HAProxy's management guide: forced, inherited and configured.
 const maintBits = 0x01 | 0x02 | 0x04 | 0x20 | 0x40;
 const drainBits = 0x08 | 0x10;

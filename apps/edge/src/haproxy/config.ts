@@ -16,16 +16,13 @@ import { backendName, type RouteTable } from '../table.ts';
 export interface HaproxyFiles {
   readonly config: string;
   readonly map: string;
-  /** Equal in two configurations that differ in routes alone; readable from a running HAProxy. */
-  readonly structure: string;
 }
 
 export type ConfigSettings = Pick<EdgeSettings, 'dir' | 'bind' | 'haproxyUser' | 'accessLog'>;
 
 export function renderFiles(table: RouteTable, settings: ConfigSettings): HaproxyFiles {
   const fixed = renderFixed(settings);
-  const hash = createHash('sha256').update(fixed).digest('hex').slice(0, 16);
-  const structure = `${hash}-${table.capacity}`;
+  const structure = structureOf(table, settings);
   const servers: string[] = Array.from({ length: table.capacity }, () => '');
   let map = '';
   for (const host of table.hosts()) {
@@ -35,7 +32,13 @@ export function renderFiles(table: RouteTable, settings: ConfigSettings): Haprox
   }
   let config = `global\n  set-var-fmt proc.structure "${structure}"\n${fixed}\n`;
   servers.forEach((lines, slot) => (config += `backend ${backendName(slot)}\n${lines}`));
-  return { config, map, structure };
+  return { config, map };
+}
+
+/** Equal for two tables that differ in routes alone; readable from a running HAProxy. */
+export function structureOf(table: RouteTable, settings: ConfigSettings): string {
+  const hash = createHash('sha256').update(renderFixed(settings)).digest('hex').slice(0, 16);
+  return `${hash}-${table.capacity}`;
 }
 
 /** Of ten thousand routes one has changed since the last time. */

@@ -4,6 +4,7 @@ import { edgeFiles } from '../settings.ts';
 import { backendName, type HostTarget, type RouteTable } from '../table.ts';
 import {
   renderFiles,
+  structureOf,
   writeHaproxyFiles,
   type ConfigSettings,
   type HaproxyFiles,
@@ -20,18 +21,20 @@ export interface FollowerOptions {
   log: Logger;
   /** HAProxy serves the host by this revision and nothing is left on what the revision took away. */
   onSettled(host: string, revision: number | null): void;
-  /** The table changed and is about to be applied: what HAProxy serves must never be newer than the disk. */
+  /** The table changed: before anything of it is settled it must be on disk. */
   save(): void;
 }
 
+/** So many changes at once are told to HAProxy before they are written; of more, a reload may save the telling. */
+const fewHosts = 4;
 /** Comparing everything with what HAProxy says, ms. */
 const fullEveryMs = 10_000;
 /** Looking whether it is still the same HAProxy, ms. */
 const lookEveryMs = 1000;
 
 /**
- * Makes HAProxy equal the route table: files first, then the worker over the runtime API, a reload
- * when the structure is another. One pass at a time; a change during a pass is for the
+ * Makes HAProxy equal the route table: the worker over the runtime API, and the files that the next
+ * one would start with; files first and a reload when the structure is another. One pass at a time; a change during a pass is for the
  * next. A pass that fails is repeated, and nothing is settled meanwhile.
  */
 export class HaproxyFollower {
@@ -151,13 +154,19 @@ export class HaproxyFollower {
       // In the order of arrival; everything when something may have been missed.
       const hosts = full ? new Set([...table.hosts(), ...taken]) : new Set(taken);
       const targets = this.#targets(hosts);
-      const files = this.#writeFiles(taken.size > 0, full);
-      const current = await this.#look(files);
+      // A HAProxy that runs is told first, which takes milliseconds: files of ten thousand routes take
+      // longer. They are there before anybody hears that the change is applied.
+      const structure = structureOf(table, this.#options.settings);
+      const filesLast =
+        !full && taken.size <= fewHosts && this.#workers.current?.structure === structure;
+      if (!filesLast) this.#writeFiles(taken.size > 0, full);
+      const current = await this.#look(structure);
       if (this.#full && !full) {
         for (const host of taken) this.#dirty.add(host);
         return;
       }
       if (targets.length > 0 || full) await this.#converge(current, targets, taken, full);
+      if (filesLast) this.#writeFiles(taken.size > 0, false);
       if (full) {
         this.#full = false;
         this.#nextFull = Date.now() + fullEveryMs;
@@ -178,28 +187,28 @@ export class HaproxyFollower {
   }
 
   /** Everything is written again with each full comparison: files too may have been changed by others. */
-  #writeFiles(changed: boolean, full: boolean): HaproxyFiles {
-    if (!changed && !full && this.#written) return this.#written;
+  #writeFiles(changed: boolean, full: boolean): void {
+    if (!changed && !full && this.#written) return;
     const { table, settings, save } = this.#options;
     const files = renderFiles(table, settings);
     const differs = files.config !== this.#written?.config || files.map !== this.#written.map;
     if (differs) save();
     if (differs || full) writeHaproxyFiles(settings.dir, files);
     this.#written = files;
-    return files;
   }
 
   /** Finds the workers; reloads when the current one has another structure. */
-  async #look(files: HaproxyFiles): Promise<CurrentWorker> {
+  async #look(structure: string): Promise<CurrentWorker> {
     const before = this.#workers.current;
     let current = await this.#workers.find();
-    if (current.structure !== files.structure) {
+    if (current.structure !== structure) {
       this.#options.log.info(
-        { from: current.structure, to: files.structure },
+        { from: current.structure, to: structure },
         'reloading HAProxy: its structure changed',
       );
+      this.#writeFiles(true, false);
       this.counts.reloads += 1;
-      await this.#workers.reload(files.structure, this.#files.config);
+      await this.#workers.reload(structure, this.#files.config);
       current = await this.#workers.find();
     }
     if (current !== before) this.#full = true;

@@ -2,6 +2,7 @@ import type { HostTarget } from '../table.ts';
 import { backendName } from '../table.ts';
 import {
   parseMap,
+  parseMapEntry,
   parseServers,
   parseStat,
   parseStructure,
@@ -12,7 +13,7 @@ import { serverAddress } from './config.ts';
 import type { HaproxyMaster, HaproxyProcess } from './master.ts';
 import { setState, type Step } from './plan.ts';
 
-/** Past this many hosts one big table is read instead of a small one for each. */
+/** Past this many hosts the whole tables are read instead of each host's part. */
 const manyHosts = 16;
 
 /**
@@ -35,12 +36,15 @@ export class HaproxyWorker {
 
   /** `targets` null: everything. */
   async read(mapFile: string, targets: readonly HostTarget[] | null): Promise<ActualWorker> {
-    const map = parseMap(await this.#run(`show map ${mapFile}`));
     if (targets === null || targets.length > manyHosts) {
+      const map = parseMap(await this.#run(`show map ${mapFile}`));
       return { map, servers: parseServers(await this.#run('show servers state')) };
     }
+    const map = new Map<string, string>();
     const servers = new Map<string, readonly ActualServer[]>();
-    for (const { slot } of targets) {
+    for (const { host, slot } of targets) {
+      const destination = parseMapEntry(await this.#run(`get map ${mapFile} ${host}`));
+      if (destination !== null) map.set(host, destination);
       if (slot !== null) servers.set(backendName(slot), await this.#servers(slot));
     }
     return { map, servers };
