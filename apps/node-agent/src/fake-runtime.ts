@@ -224,7 +224,7 @@ export class FakeRuntime implements ContainerRuntime {
   async usage(): Promise<HostUsage> {
     return {
       images: { count: this.images.size, bytes: 0, disk: { size: 0, used: 0 } },
-      slots: { used: this.containers.size, total: 100 },
+      slots: { used: this.containers.size, resting: 0, total: 100 },
     };
   }
 

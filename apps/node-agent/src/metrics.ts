@@ -218,6 +218,7 @@ export class AgentMetrics {
         const { slots } = await gauges.usage();
         this.set({ kind: 'total' }, slots.total);
         this.set({ kind: 'used' }, slots.used);
+        this.set({ kind: 'resting' }, slots.resting);
       },
     });
     new Gauge({

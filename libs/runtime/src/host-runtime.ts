@@ -514,7 +514,11 @@ class HostRuntime implements ContainerRuntime {
   async usage(): Promise<HostUsage> {
     return {
       images: await this.#host.images.usage(),
-      slots: { used: this.#records.size, total: this.#host.addresses.last },
+      slots: {
+        used: this.#records.size,
+        resting: this.#host.slots.resting(),
+        total: this.#host.addresses.last,
+      },
     };
   }
 

@@ -256,7 +256,8 @@ export interface HostUsage {
     disk: { size: number; used: number };
   };
   /** A slot is what one container has of addresses, ids and interfaces. */
-  slots: { used: number; total: number };
+  /** `resting`: given up lately, and not to be handed out yet while there is another. */
+  slots: { used: number; resting: number; total: number };
 }
 
 /** What operators count. */

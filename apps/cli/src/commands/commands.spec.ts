@@ -517,6 +517,17 @@ describe('tenants, members and operators', () => {
     expect((await ops.run(['nodes', 'top'])).stdout).toMatch(
       /node-1 +ready +1 \/ 1000 +250 \/ 2000m +100m +4096 \/ 24000 MiB +100 \/ 100000 MiB +0.50/,
     );
+    expect((await ops.run(['nodes', 'move', 'node-1', 'gpu'])).stdout).toBe(
+      'node-1 is in the pool gpu.\n',
+    );
+    expect((await ops.run(['pools'])).stdout).toMatch(/^default +1 +4 +everybody$/m);
+    const set = ['pools', 'set', 'gpu', '--grant', 'acme', '--grant', 'demo'];
+    expect((await ops.run([...set, '--cpu-overcommit', '1.5'])).stdout).toMatch(
+      /^gpu +0 +1.5 +acme demo$/m,
+    );
+    expect(await refusal(ops, ['pools', 'set', 'gpu', '--cpu-overcommit', 'much'])).toContain(
+      '"much" is not a factor',
+    );
     const made = await ops.run(['node', 'token', 'create', '--label', 'zone=b', '--ttl', '10m']);
     expect(made.stdout).toBe('bhj1.place.bh_secret\n');
     expect(made.stderr).toContain('npm run join');

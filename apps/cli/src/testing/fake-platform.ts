@@ -286,6 +286,20 @@ export class FakePlatform {
     }
     return this.#changeNode(input.node, context, { labels });
   }
+  moveNode = ({ input }: { input: { node: string; pool: string } }, context: Context) => ({
+    ...this.#changeNode(input.node, context, {}),
+    pool: input.pool,
+  });
+  readonly #pools = [{ name: 'default', cpuOvercommit: 4, open: true, tenants: [], nodes: 1 }];
+  pools(_args: object, context: Context) {
+    this.node({ name: 'node-1' }, context);
+    return this.#pools;
+  }
+  setPool({ input }: { input: { name: string; grant?: string[] } }, context: Context) {
+    this.node({ name: 'node-1' }, context);
+    const { grant: tenants = [], ...values } = input;
+    return { ...{ cpuOvercommit: 4, open: false, nodes: 0 }, ...values, tenants };
+  }
   readonly #joinTokens: FakeJoinToken[] = [];
   joinTokens(_args: object, context: Context) {
     this.node({ name: 'node-1' }, context);
