@@ -188,7 +188,8 @@ describe('the edge', () => {
     haproxy.start();
     edge = new Edge(settings, log);
     await edge.start();
-    await until('haproxy serves', () => ask('nobody'));
+    const ours = async () => (await ask('nobody')).headers['x-bulkhead-error'] === 'no-such-app';
+    await until('haproxy serves', ours);
   });
 
   afterEach(async () => {
