@@ -12,7 +12,8 @@ import { examples, groupDefault, integer, tenantOption, type Act } from './kit.t
 /** The quota ledger as people read it: what is near its limit stands out. */
 export function quotaTable(session: Session, rows: readonly QuotaUsage[]): void {
   const { style } = session.out;
-  const share = (row: QuotaUsage) => (row.limit > 0 ? row.used / row.limit : 1);
+  // Nothing of nothing is no share: of high priority a tenant has none until some is granted.
+  const share = ({ used, limit }: QuotaUsage) => (limit > 0 ? used / limit : used > 0 ? 1 : 0);
   session.out.table(rows, [
     { title: 'RESOURCE', value: (row) => row.resource },
     { title: 'USED', value: (row) => number(row.used), align: 'right' },
