@@ -27,6 +27,8 @@ export interface FollowerOptions {
 
 /** So many changes at once are told to HAProxy before they are written; of more, a reload may save the telling. */
 const fewHosts = 4;
+/** Changes in one pass: meanwhile the table may grow so far that a reload does the rest at once. */
+const mostHosts = 256;
 /** Comparing everything with what HAProxy says, ms. */
 const fullEveryMs = 10_000;
 /** Looking whether it is still the same HAProxy, ms. */
@@ -148,8 +150,12 @@ export class HaproxyFollower {
     const now = Date.now();
     const heal = now >= this.#nextFull;
     const full = this.#full || heal;
-    const taken = new Set(this.#dirty);
-    this.#dirty.clear();
+    const taken = new Set<string>();
+    for (const host of this.#dirty) {
+      if (!full && taken.size === mostHosts) break;
+      taken.add(host);
+      this.#dirty.delete(host);
+    }
     try {
       // In the order of arrival; everything when something may have been missed.
       const hosts = full ? new Set([...table.hosts(), ...taken]) : new Set(taken);
