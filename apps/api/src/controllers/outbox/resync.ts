@@ -93,7 +93,10 @@ export class Resync {
     const bucket = await this.#options.nats.kv(streams.desiredBucket);
     const strays: string[] = [];
     for (const { key } of stale) {
-      const spec = instanceSpec.safeParse((await bucket.get(key))?.json());
+      const entry = await bucket.get(key);
+      // Deleted since it was listed: what is left is a mark without a value.
+      if (entry?.operation !== 'PUT') continue;
+      const spec = instanceSpec.safeParse(entry.json());
       if (spec.success && spec.data.desired !== 'gone')
         strays.push(`${key}.${spec.data.generation}`);
     }
