@@ -112,10 +112,12 @@ async function write(tx: PlatformTx, taken: readonly Claim[]): Promise<string[]>
       "drainStartedAt" = NULL, "message" = ${madeWay}
     FROM "App" a WHERE a."id" = i."appId" AND i."id" IN (${Prisma.join(ids)})
     RETURNING i."id", i."appId"::text AS "appId", a."name" AS "app", i."tenantId"::text AS "tenantId"`;
-  for (const { id, app, tenantId } of told)
-    await tx
-      .auditOf(tenantId, { id: null, name: 'platform' })
-      .write('instance.preempt', `${app}/${id}`);
+  await tx.prisma.auditEntry.createMany({
+    data: told.map(({ id, app, tenantId }) => ({
+      ...{ tenantId, at: tx.now, actor: 'platform', action: 'instance.preempt' },
+      ...{ target: `${app}/${id}`, detail: {} },
+    })),
+  });
   const apps = [...new Set([...claimed, ...told].map(({ appId }) => appId))];
   await tx.outbox.add('app', apps);
   return apps;

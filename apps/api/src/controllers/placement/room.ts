@@ -62,11 +62,12 @@ export async function lockRoom(
       SELECT i."claimNodeId", true, i."cpuMillis", i."memoryMiB", i."diskMiB"
       FROM "Instance" i WHERE i."claimNodeId" IN (${ids}) AND ${holdsClaim}) each
     GROUP BY "node", "claimed"`;
+  const byNode = Map.groupBy(taken, ({ node }) => node);
   const rooms = new Map<string, NodeRoom>();
   for (const { id, cpuOvercommit, ...capacity } of nodes) {
     const free = { ...allocatable(capacity, { cpuOvercommit }) };
     const kept = { cpuMillis: 0, memoryMiB: 0, diskMiB: 0, instances: 0 };
-    for (const sum of taken.filter(({ node }) => node === id))
+    for (const sum of byNode.get(id) ?? [])
       for (const name of resourceNames) {
         free[name] -= sum[name];
         if (sum.claimed) kept[name] += sum[name];
