@@ -196,3 +196,37 @@ test('a process runs in its pool, by the rules of that pool', async () => {
   expect(inBatch.every(({ process }) => ['w1', 'w2', 'w3'].includes(process))).toBe(true);
   expect(placed).toHaveLength(18);
 });
+
+test('a claim that runs out between plan and apply does not put a node over its capacity', async () => {
+  const app = await fillFleet(db.tenancy, { nodes: 1, placedPerNode: 2, placesPerNode: 4 });
+  await addWaiting(db.tenancy, app, 2);
+  await db.tenancy.platform(
+    (tx) => tx.prisma.$executeRaw`
+      UPDATE "Instance" SET "claimNodeId" = (SELECT "id" FROM "Node"), "claimedAt" = now()
+      WHERE "id" = (SELECT "id" FROM "Instance" WHERE "nodeId" IS NULL ORDER BY "id" LIMIT 1)`,
+  );
+  let doors = 0;
+  const tenancy = {
+    platform: async (work: Parameters<typeof db.tenancy.platform>[0]) => {
+      doors += 1;
+      if (doors === 2) {
+        await db.tenancy.platform(
+          (tx) => tx.prisma.$executeRaw`UPDATE "Instance" SET "claimedAt" = '2020-01-01'`,
+        );
+        // Another replica takes a place.
+        await addWaiting(db.tenancy, app, 1);
+        await db.tenancy.platform(
+          (tx) => tx.prisma.$executeRaw`
+            UPDATE "Instance" SET "nodeId" = (SELECT "id" FROM "Node"), "state" = 'assigned'
+            WHERE "id" = (SELECT "id" FROM "Instance" ORDER BY "createdAt" DESC LIMIT 1)`,
+        );
+      }
+      return db.tenancy.platform(work);
+    },
+  };
+  await replica(1, { tenancy }).place();
+  const placed = await db.tenancy.platform((tx) =>
+    tx.prisma.instance.count({ where: { nodeId: { not: null } } }),
+  );
+  expect(placed).toBe(4);
+});

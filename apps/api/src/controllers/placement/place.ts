@@ -95,9 +95,12 @@ export class Placement {
         const left = hasClaim ? sumOf(room.free, room.kept) : room.free;
         if (!fits(needs, left) || already >= (want.mostPerNode ?? Infinity)) continue;
         count.set(alike, already + 1);
-        // What was kept for it was counted as taken before.
-        const from = hasClaim ? room.kept : room.free;
-        for (const name of resourceNames) from[name] -= needs[name];
+        // What was kept for it was counted as taken before; a claim that ran out since keeps nothing.
+        for (const name of resourceNames) {
+          const own = hasClaim ? Math.min(needs[name], Math.max(0, room.kept[name])) : 0;
+          room.kept[name] -= own;
+          room.free[name] -= needs[name] - own;
+        }
         taken.push({ id, node });
       }
       return assign(tx, taken);
