@@ -44,7 +44,7 @@ export async function writePlatformFile(settings: PlatformSettings): Promise<voi
       trustedProxies: settings.trustedProxies ?? undefined,
       maxTenantsPerUser: settings.maxTenantsPerUser ?? undefined,
       rebalanceMoves: settings.rebalanceMoves ?? undefined,
-      accessLog: settings.accessLog ?? undefined,
+      edge: settings.edge,
       node: settings.node,
     },
   };

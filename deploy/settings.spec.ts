@@ -45,6 +45,7 @@ test('the environment overrides, and an empty variable counts as unset', () => {
     MAX_TENANTS_PER_USER: '0',
     REBALANCE_MOVES: '0',
     EDGE_ACCESS_LOG: 'all',
+    EDGE_MAX_BODY_MB: '',
   });
   const settings = makeSettings(options);
   expect(settings).toMatchObject({
@@ -53,7 +54,7 @@ test('the environment overrides, and an empty variable counts as unset', () => {
     trustedProxies: '127.0.0.1',
     maxTenantsPerUser: 0,
     rebalanceMoves: 0,
-    accessLog: 'all',
+    edge: { EDGE_ACCESS_LOG: 'all' },
     ports: portsFrom(15_000),
   });
   expect(settings.node).toMatchObject({

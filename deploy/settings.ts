@@ -53,9 +53,19 @@ export interface PlatformSettings {
   /** Null: the API's own default. */
   maxTenantsPerUser: number | null;
   rebalanceMoves: number | null;
-  accessLog: string | null;
+  /** What the edge is told besides, as it reads it. */
+  edge: Partial<Record<EdgeOption, string>>;
   node: NodeSettings;
 }
+
+/** The edge checks them itself, before anything is started with them. */
+export const edgeOptions = [
+  'EDGE_ACCESS_LOG',
+  'EDGE_MAX_BODY_MB',
+  'EDGE_TLS_BIND',
+  'EDGE_TLS_CERTIFICATES',
+] as const;
+export type EdgeOption = (typeof edgeOptions)[number];
 
 /** What `startPlatform` may be told; everything else has a default. */
 export interface PlatformOptions {
@@ -70,7 +80,7 @@ export interface PlatformOptions {
   trustedProxies?: string | undefined;
   maxTenantsPerUser?: number | undefined;
   rebalanceMoves?: number | undefined;
-  accessLog?: string | undefined;
+  edge?: Partial<Record<EdgeOption, string>> | undefined;
   node?: Partial<NodeSettings> | undefined;
 }
 
@@ -136,7 +146,7 @@ export function makeSettings(options: PlatformOptions): PlatformSettings {
     trustedProxies: options.trustedProxies ?? null,
     maxTenantsPerUser: options.maxTenantsPerUser ?? null,
     rebalanceMoves: options.rebalanceMoves ?? null,
-    accessLog: options.accessLog ?? null,
+    edge: options.edge ?? {},
     node: {
       name: 'node-1',
       network: '10.201.0.0/16',
@@ -188,7 +198,12 @@ export function optionsFromEnvironment(
     trustedProxies: value('TRUSTED_PROXIES'),
     maxTenantsPerUser: number('MAX_TENANTS_PER_USER'),
     rebalanceMoves: number('REBALANCE_MOVES'),
-    accessLog: value('EDGE_ACCESS_LOG'),
+    edge: Object.fromEntries(
+      edgeOptions.flatMap((name) => {
+        const set = value(name);
+        return set === undefined ? [] : [[name, set]];
+      }),
+    ),
     node: {
       ...Object.fromEntries(Object.entries(node).filter(([, set]) => set !== undefined)),
       ...(idBase === undefined ? {} : { idBase }),

@@ -26,7 +26,7 @@ const environment = (settings: PlatformSettings, paths: Layout): Record<string, 
   EDGE_DIR: paths.edge,
   EDGE_BIND: `${settings.host}:${settings.ports.edge}`,
   EDGE_METRICS_PORT: String(settings.ports.edgeMetrics),
-  ...(settings.accessLog === null ? {} : { EDGE_ACCESS_LOG: settings.accessLog }),
+  ...settings.edge,
   // It is started as a user of its own already.
   EDGE_HAPROXY_USER: '',
   NODE_ENV: 'production',

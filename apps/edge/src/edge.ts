@@ -3,8 +3,10 @@ import type { EdgeHeartbeat, EdgeApplied, Route } from '@bulkhead/protocol';
 import { subjects } from '@bulkhead/protocol';
 import type { Logger } from 'pino';
 import { Bus } from './bus.ts';
+import { bodyGraceSeconds, BodyWatch } from './haproxy/bodies.ts';
 import { renderFiles, writeFixedFiles, writeHaproxyFiles } from './haproxy/config.ts';
 import { HaproxyFollower } from './haproxy/follower.ts';
+import { HaproxyMaster } from './haproxy/master.ts';
 import { Metrics } from './metrics.ts';
 import { RoutesWatch } from './routes-watch.ts';
 import { edgeFiles, type EdgeSettings } from './settings.ts';
@@ -45,6 +47,7 @@ export class Edge {
   readonly #bus: Bus;
   readonly #watch: RoutesWatch;
   readonly #follower: HaproxyFollower;
+  readonly #bodies: BodyWatch;
   readonly #metrics: Metrics;
   #heartbeat: NodeJS.Timeout | null = null;
   #saveTimer: NodeJS.Timeout | null = null;
@@ -86,9 +89,15 @@ export class Edge {
       onSettled: (host, revision) => this.#onSettled(host, revision),
       save: () => this.#save(),
     });
+    this.#bodies = new BodyWatch(
+      new HaproxyMaster(edgeFiles(settings.dir).masterSocket),
+      { maxBytes: settings.maxBody, graceSeconds: bodyGraceSeconds },
+      log,
+    );
     this.#metrics = new Metrics({
       table: this.#table,
       follower: this.#follower,
+      bodies: this.#bodies,
       natsConnected: () => this.#bus.connected,
       received: this.#received,
     });
@@ -98,6 +107,7 @@ export class Edge {
     writeFixedFiles(this.#settings.dir);
     await this.#metrics.listen(this.#settings.metricsPort);
     if (this.#follows) this.#follower.start();
+    this.#bodies.start();
     this.#bus.start();
     this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs);
     this.#log.info({ edge: this.#settings.id, routes: this.#table.size }, 'the edge is up');
@@ -108,7 +118,7 @@ export class Edge {
     if (this.#heartbeat) clearInterval(this.#heartbeat);
     this.#watch.stop();
     await this.#bus.stop();
-    await this.#follower.stop();
+    await Promise.all([this.#follower.stop(), this.#bodies.stop()]);
     this.#metrics.close();
     if (this.#saveTimer) this.#saveDurably();
   }

@@ -1,11 +1,13 @@
 import { createServer, type Server } from 'node:http';
 import { Counter, Gauge, Registry } from 'prom-client';
+import type { BodyWatch } from './haproxy/bodies.ts';
 import type { HaproxyFollower } from './haproxy/follower.ts';
 import type { RouteTable } from './table.ts';
 
 export interface MetricsOptions {
   table: RouteTable;
   follower: HaproxyFollower;
+  bodies: BodyWatch;
   natsConnected(): boolean;
   /** Messages about routes, by what became of them. */
   received: Readonly<Record<string, number>>;
@@ -76,16 +78,34 @@ export class Metrics {
       'Differences found in HAProxy that nobody had asked for',
       () => follower.counts.healed,
     );
-    new Counter({
-      name: 'bulkhead_edge_route_messages_total',
-      help: 'Route messages by what became of them',
-      labelNames: ['result'] as const,
-      registers,
-      collect() {
-        this.reset();
-        for (const [result, count] of Object.entries(options.received)) this.inc({ result }, count);
-      },
-    });
+    const countsOf = <Label extends string>(
+      name: string,
+      help: string,
+      label: Label,
+      counts: Readonly<Record<string, number>>,
+    ) =>
+      new Counter<Label>({
+        name,
+        help,
+        labelNames: [label],
+        registers,
+        collect() {
+          this.reset();
+          for (const [key, count] of Object.entries(counts)) this.labels(key).inc(count);
+        },
+      });
+    countsOf(
+      'bulkhead_edge_route_messages_total',
+      'Route messages by what became of them',
+      'result',
+      options.received,
+    );
+    countsOf(
+      'bulkhead_edge_bodies_ended_total',
+      'Requests ended while their body came, because it was too slow or too large',
+      'reason',
+      options.bodies.ended,
+    );
     this.#requests = new Counter({
       name: 'bulkhead_edge_requests_total',
       help: 'Requests answered for a host, by class of status',

@@ -50,7 +50,19 @@ export const hostPages: Readonly<Record<string, ErrorPage>> = {
 /** What HAProxy answers by itself; the key is the status. */
 export const gatewayPages: Readonly<Record<number, ErrorPage>> = {
   400: page(400, 'bad-request', 'Bad request', 'The request is not valid HTTP.'),
+  405: page(
+    405,
+    'method-not-allowed',
+    'Method not allowed',
+    'The edge does not pass CONNECT and TRACE on.',
+  ),
   408: page(408, 'request-timeout', 'Request timeout', 'The request did not arrive in time.'),
+  413: page(
+    413,
+    'body-too-large',
+    'Too large',
+    'The body of the request is larger than is taken here.',
+  ),
   500: page(500, 'edge-error', 'Internal error', 'The edge could not handle the request.'),
   502: page(
     502,
@@ -67,6 +79,15 @@ export const gatewayPages: Readonly<Record<number, ErrorPage>> = {
   ),
   504: page(504, 'gateway-timeout', 'Gateway timeout', 'The app did not answer in time.'),
 };
+
+/** While the edge is more than half full, for an app that has more requests under way than are left. */
+export const busyPage = page(
+  503,
+  'app-busy',
+  'App is busy',
+  'This app has too many requests under way. Try again in a few seconds.',
+  2,
+);
 
 function page(
   status: number,

@@ -16,32 +16,48 @@ const bindAddress = z.string().refine((text) => {
   );
 }, 'must be an address and a port, for example 127.0.0.1:8080, [::1]:8080 or *:80');
 
-const settingsSchema = z.object({
-  NATS_URL: z.string().default('nats://127.0.0.1:4222'),
-  NATS_CREDS_FILE: z.string().optional(),
-  /** Names this edge on NATS; its credentials are made for this name. */
-  EDGE_ID: z.string().regex(/^[a-zA-Z0-9_-]{1,64}$/, 'letters, digits, - and _ only'),
-  /** State of this edge and HAProxy's files. Short, because a unix socket's path ends at 107 bytes. */
-  EDGE_DIR: z
-    .string()
-    .max(80, 'at most 80 characters: a unix socket is made in it')
-    .regex(/^\/[A-Za-z0-9._/-]+$/, 'must be an absolute path of letters, digits and . _ / -'),
-  EDGE_BIND: bindAddress.default('127.0.0.1:8080'),
-  EDGE_METRICS_PORT: port.default(4101),
-  /**
-   * User that HAProxy's worker drops to, in an empty chroot; empty: as started. Unset: `haproxy` when
-   * this process is root. HAProxy must be started by the same user as this process.
-   */
-  EDGE_HAPROXY_USER: z
-    .string()
-    .regex(/^[a-z_][a-z0-9_-]*$|^$/, 'must be a user name, or empty')
-    .optional(),
-  /** How long a connection to a backend that left may last before it is cut. */
-  EDGE_DRAIN_SECONDS: z.coerce.number().int().min(0).max(3600).default(30),
-  /** Which requests HAProxy logs: those that failed, or all of them, which costs a tenth of what it can carry. */
-  EDGE_ACCESS_LOG: z.enum(['errors', 'all']).default('errors'),
-  LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
-});
+/** What HAProxy's configuration needs no quotes for. */
+const absolutePath = z
+  .string()
+  .regex(/^\/[A-Za-z0-9._/-]+$/, 'must be an absolute path of letters, digits and . _ / -');
+
+const settingsSchema = z
+  .object({
+    NATS_URL: z.string().default('nats://127.0.0.1:4222'),
+    NATS_CREDS_FILE: z.string().optional(),
+    /** Names this edge on NATS; its credentials are made for this name. */
+    EDGE_ID: z.string().regex(/^[a-zA-Z0-9_-]{1,64}$/, 'letters, digits, - and _ only'),
+    /** State of this edge and HAProxy's files. Short, because a unix socket's path ends at 107 bytes. */
+    EDGE_DIR: absolutePath.max(80, 'at most 80 characters: a unix socket is made in it'),
+    EDGE_BIND: bindAddress.default('127.0.0.1:8080'),
+    EDGE_METRICS_PORT: port.default(4101),
+    /**
+     * User that HAProxy's worker drops to, in an empty chroot; empty: as started. Unset: `haproxy` when
+     * this process is root. HAProxy must be started by the same user as this process.
+     */
+    EDGE_HAPROXY_USER: z
+      .string()
+      .regex(/^[a-z_][a-z0-9_-]*$|^$/, 'must be a user name, or empty')
+      .optional(),
+    /** How long a connection to a backend that left may last before it is cut. */
+    EDGE_DRAIN_SECONDS: z.coerce.number().int().min(0).max(3600).default(30),
+    /** Where HTTPS and HTTP/2 are spoken besides; needs EDGE_TLS_CERTIFICATES. */
+    EDGE_TLS_BIND: bindAddress.optional(),
+    /** A PEM file with certificates and key, or a directory of such; the name that a client asks for chooses. */
+    EDGE_TLS_CERTIFICATES: absolutePath.optional(),
+    /** Of a request's body, MiB; 0: no limit. */
+    EDGE_MAX_BODY_MB: z.coerce.number().int().min(0).max(1_048_576).default(1024),
+    /** Which requests HAProxy logs: those that failed, or all of them, which costs a tenth of what it can carry. */
+    EDGE_ACCESS_LOG: z.enum(['errors', 'all']).default('errors'),
+    LOG_LEVEL: z
+      .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
+      .default('info'),
+  })
+  .refine(
+    ({ EDGE_TLS_BIND, EDGE_TLS_CERTIFICATES }) =>
+      (EDGE_TLS_BIND === undefined) === (EDGE_TLS_CERTIFICATES === undefined),
+    { path: ['EDGE_TLS_BIND'], message: 'needs EDGE_TLS_CERTIFICATES, and the other way round' },
+  );
 
 export interface EdgeSettings {
   natsUrl: string;
@@ -52,6 +68,9 @@ export interface EdgeSettings {
   metricsPort: number;
   haproxyUser: string | null;
   drainMs: number;
+  tls: { bind: string; certificates: string } | null;
+  /** Bytes; Infinity: no limit. */
+  maxBody: number;
   accessLog: 'errors' | 'all';
   logLevel: string;
 }
@@ -79,6 +98,11 @@ export function readSettings(
     metricsPort: data.EDGE_METRICS_PORT,
     haproxyUser: user === '' ? null : user,
     drainMs: data.EDGE_DRAIN_SECONDS * 1000,
+    tls:
+      data.EDGE_TLS_BIND === undefined || data.EDGE_TLS_CERTIFICATES === undefined
+        ? null
+        : { bind: data.EDGE_TLS_BIND, certificates: data.EDGE_TLS_CERTIFICATES },
+    maxBody: data.EDGE_MAX_BODY_MB === 0 ? Infinity : data.EDGE_MAX_BODY_MB * 1024 * 1024,
     accessLog: data.EDGE_ACCESS_LOG,
     logLevel: data.LOG_LEVEL,
   };

@@ -18,6 +18,13 @@ export interface ActualWorker {
 /** `get var proc.structure`; empty when the configuration is not ours. */
 export const parseStructure = (text: string): string => /value=<([^>]*)>/.exec(text)?.[1] ?? '';
 
+/** `show info`: connections of clients that it takes at a time. */
+export function parseMaxconn(text: string): number {
+  const value = /^Maxconn: (\d+)$/m.exec(text)?.[1];
+  if (value === undefined) throw new Error(`HAProxy's "show info" answered: ${text.slice(0, 200)}`);
+  return Number(value);
+}
+
 /** `show map <file>`: `0x55ff118f7e80 host value`. */
 export function parseMap(text: string): Map<string, string> {
   const map = new Map<string, string>();

@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
 import { join } from 'node:path';
 import type { RouteBackend } from '@bulkhead/protocol';
-import { gatewayPages, hostPages, htmlOf, jsonOf, type ErrorPage } from '../pages.ts';
+import { busyPage, gatewayPages, hostPages, htmlOf, jsonOf, type ErrorPage } from '../pages.ts';
 import { edgeFiles, type EdgeSettings } from '../settings.ts';
 import { writeAtomically } from '../store.ts';
 import { backendName, type RouteTable } from '../table.ts';
@@ -18,7 +18,10 @@ export interface HaproxyFiles {
   readonly map: string;
 }
 
-export type ConfigSettings = Pick<EdgeSettings, 'dir' | 'bind' | 'haproxyUser' | 'accessLog'>;
+export type ConfigSettings = Pick<
+  EdgeSettings,
+  'dir' | 'bind' | 'tls' | 'maxBody' | 'haproxyUser' | 'accessLog'
+>;
 
 export function renderFiles(table: RouteTable, settings: ConfigSettings): HaproxyFiles {
   const fixed = renderFixed(settings);
@@ -31,7 +34,7 @@ export function renderFiles(table: RouteTable, settings: ConfigSettings): Haprox
     if (slot !== null) servers[slot] = serverLines(backends);
   }
   let config = `global\n  set-var-fmt proc.structure "${structure}"\n${fixed}\n`;
-  servers.forEach((lines, slot) => (config += `backend ${backendName(slot)}\n${lines}`));
+  servers.forEach((lines, slot) => (config += `backend ${backendName(slot)} from app\n${lines}`));
   return { config, map };
 }
 
@@ -64,7 +67,7 @@ export function writeFixedFiles(dir: string): void {
   for (const each of [dir, files.pages]) mkdirSync(each, { recursive: true, mode: 0o700 });
   mkdirSync(files.jail, { recursive: true });
   chmodSync(files.jail, 0o755);
-  for (const page of Object.values(hostPages)) {
+  for (const page of [...Object.values(hostPages), busyPage]) {
     writeAtomically(pageFile(dir, page, 'html'), htmlOf(page), { durable: false });
     writeAtomically(pageFile(dir, page, 'json'), jsonOf(page), { durable: false });
   }
@@ -91,30 +94,48 @@ export const serverAddress = ({ host, port }: { host: string; port: number }): s
 export const serverOptions =
   'check inter 30s fastinter 500ms downinter 500ms rise 1 fall 2 observe layer4 error-limit 1 on-error sudden-death';
 
-/** In the jail, so that a worker in its chroot reaches it. */
-const handoverSocket = 'handover.sock';
+/** In the jail, so that a worker in its chroot reaches them. */
+const handovers = { plain: 'handover.sock', tls: 'handover-tls.sock' } as const;
+
+/** `host:port` with a port that there can be. */
+const hostHeader =
+  '^(\\[[0-9A-Fa-f:.]*\\]|[A-Za-z0-9._-]*)(:(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5]?[0-9]{1,4})?)?$';
+/** A path, `*`, or http(s)://host and a path: without user names, and without a fragment. */
+const target = '^((https?://[^@/?#]+)?/[^#]*|https?://[^@/?#]+([?][^#]*)?|[*])$';
+/** Control characters that have no business in a header's value; servers disagree on what they mean. */
+const control = '[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f]';
 
 const pageFile = (dir: string, page: ErrorPage, kind: 'html' | 'json') =>
   join(edgeFiles(dir).pages, `${page.code}.${kind}`);
 
-function renderFixed({ dir, bind, haproxyUser, accessLog }: ConfigSettings): string {
+function renderFixed(settings: ConfigSettings): string {
+  const { dir, bind, tls, maxBody, haproxyUser, accessLog } = settings;
   const files = edgeFiles(dir);
+  const handoverBind = (kind: keyof typeof handovers) =>
+    `bind unix@${join(files.jail, handovers[kind])} accept-proxy mode 600${haproxyUser === null ? '' : ` user ${haproxyUser}`} name ${kind}`;
+  const handoverServer = (kind: keyof typeof handovers) =>
+    `server successor unix@${haproxyUser === null ? join(files.jail, handovers[kind]) : `/${handovers[kind]}`} send-proxy-v2`;
   const identity = haproxyUser === null ? [] : [`  user ${haproxyUser}`, `  chroot ${files.jail}`];
   return `  log stdout format raw local0 info
 ${identity.map((line) => `${line}\n`).join('')}\
-  # maxconn follows from the file limit of the process, up to this.
+  # maxconn follows from the file limit of the process, up to this. The controller tells it as
+  # proc.most, and half of it: the configuration cannot ask.
   fd-hard-limit 65536
+  set-var proc.most int(1000000)
+  set-var proc.half int(1000000)
   # What a reload leaves behind (tunnels, slow downloads) ends after this.
   hard-stop-after 30m
   mworker-max-reloads 20
 
-defaults
+defaults edge
   mode http
   log global
   option dontlognull
 ${accessLog === 'errors' ? '  option dontlog-normal\n' : ''}\
   # Idle client connections outlive a reload until their next answer: closing them would lose requests.
   option idle-close-on-response
+  # Who leaves does not hold the app's answer, nor a place at the edge, until it comes.
+  option abortonclose
   # X_Forwarded_For is X-Forwarded-For to many a framework.
   option http-restrict-req-hdr-names delete
   option redispatch 1
@@ -129,32 +150,50 @@ ${accessLog === 'errors' ? '  option dontlog-normal\n' : ''}\
   timeout client 120s
   timeout client-fin 30s
   timeout server 120s
+  # A request that waits for an answer from a host that was cut off ends after a quarter of a minute; an
+  # app that thinks about its answer is not asked, its kernel is.
+  option srvtcpka
+  srvtcpka-idle 6s
+  srvtcpka-intvl 3s
+  srvtcpka-cnt 3
   timeout server-fin 30s
   timeout tunnel 1h
   timeout queue 5s
 ${Object.values(gatewayPages)
   .map((page) => `  http-error status ${page.status} ${pageReply(dir, page, 'html')}\n`)
   .join('')}
-frontend edge
+frontend edge from edge
   bind ${bind}
-  bind unix@${join(files.jail, handoverSocket)} accept-proxy mode 600${haproxyUser === null ? '' : ` user ${haproxyUser}`}
+${tls === null ? '' : `  bind ${tls.bind} ssl crt ${tls.certificates} alpn h2,http/1.1 ssl-min-ver TLSv1.2 name tls\n`}\
+  ${handoverBind('plain')}
+  ${handoverBind('tls')}
+  # Once the edge is more than half full, nobody takes more of it than is left for all others: here a
+  # client's address, below an app. What one takes alone is half, and there is always a rest.
+  stick-table type ipv6 size 100k expire 10s store conn_cur
+  tcp-request connection track-sc0 src,ipmask(32,64)
+  tcp-request connection set-var(sess.free) fe_conn,neg,add(proc.most) if { fe_conn,sub(proc.half) gt 0 }
+  tcp-request connection reject if { fe_conn,sub(proc.half) gt 0 } { sc0_conn_cur,sub(sess.free) gt 0 }
   log-format "%tr %ci %[var(txn.host)] %HM %HPO %HV %ST %B %Ta ms to %si:%sp id %[var(txn.id)] %tsc"
   acl websocket req.hdr(upgrade) -i websocket
   http-request set-var(txn.id) uuid()
-  http-request set-var(txn.host) req.hdr(host),host_only,lower
+  http-request set-var(txn.host) req.hdr(host),host_only,lower,rtrim(.)
   http-request set-var(txn.dest) var(txn.host),map_str(${files.map},none)
   # After a reload: requests on connections that the old worker kept go to the new one, whose table is right.
-  http-request set-var(txn.dest) str(handover) if { stopping }
+  http-request set-var(txn.dest) str(handover-plain) if { stopping }
+  http-request set-var(txn.dest) str(handover-tls) if { stopping } { so_name tls }
   # One name and perhaps a port; HAProxy would take the last of a list and let control characters pass.
-  http-request deny deny_status 400 unless { req.fhdr(host) -m reg '^(\\[[0-9A-Fa-f:.]*\\]|[A-Za-z0-9._-]*)(:[0-9]*)?$' }
-  # A fragment has no business in a request, and servers disagree on what it means.
-  http-request deny deny_status 400 if { url -m sub '#' }
+  http-request deny deny_status 400 unless { req.fhdr(host) -m reg '${hostHeader}' }
+  http-request deny deny_status 405 if { method CONNECT TRACE }
+  http-request deny deny_status 400 unless { url -m reg '${target}' }
+  http-request deny deny_status 400 if { req.hdrs -m reg '${control}' }
+${maxBody === Infinity ? '' : `  http-request deny deny_status 413 if { req.hdr(content-length),sub(${maxBody}) gt 0 }\n`}\
   # What says who the client is comes from here alone.
   http-request del-header Forwarded
   http-request del-header X-Real-IP
   http-request del-header X-Forwarded- -m beg
   http-request set-header X-Forwarded-For %[src]
   http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Proto https if { so_name tls }
   http-request set-header X-Forwarded-Host %[req.hdr(host)]
   http-request set-header X-Forwarded-Port %[dst_port]
   http-request set-header X-Request-Id %[var(txn.id)]
@@ -168,23 +207,33 @@ frontend edge
   http-request disable-l7-retry if !{ method GET HEAD OPTIONS }
   use_backend %[var(txn.dest)]
 
-backend handover
+${Object.keys(handovers)
+  .map(
+    (kind) => `backend handover-${kind} from edge
   http-reuse never
-  server successor unix@${haproxyUser === null ? join(files.jail, handoverSocket) : `/${handoverSocket}`} send-proxy-v2
-
+  ${handoverServer(kind as keyof typeof handovers)}
+`,
+  )
+  .join('\n')}
 # Destinations that serve nobody. As backends, so that requests which are served look at none of it.
 ${Object.entries(hostPages)
   .map(([destination, page]) => {
     const reply = (kind: 'html' | 'json') =>
       `  http-request return status ${page.status} ${pageReply(dir, page, kind)}`;
-    return `backend ${destination}
+    return `backend ${destination} from edge
   acl json req.hdr(accept) -m sub -i application/json
   acl html req.hdr(accept) -m sub -i text/html
 ${reply('json')} if json !html
 ${reply('html')}
 `;
   })
-  .join('')}`;
+  .join('')}
+# Every app's backend.
+defaults app from edge
+  http-request set-var(txn.free) fe_conn(edge),neg,add(proc.most) if { fe_conn(edge),sub(proc.half) gt 0 }
+  http-request return status ${busyPage.status} ${pageReply(dir, busyPage, 'html')} if { fe_conn(edge),sub(proc.half) gt 0 } { be_conn,sub(txn.free) gt 0 }
+  http-request return status ${busyPage.status} ${pageReply(dir, busyPage, 'html')} if { be_conn,sub(proc.half) gt 0 }
+`;
 }
 
 function pageReply(dir: string, page: ErrorPage, kind: 'html' | 'json'): string {

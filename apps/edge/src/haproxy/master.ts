@@ -35,6 +35,11 @@ export class HaproxyMaster {
     return this.#send(`@!${worker.pid} ${command}`);
   }
 
+  /** One of the commands that HAProxy may change in a later version. */
+  runExperimental(worker: HaproxyProcess, command: string): Promise<string> {
+    return this.#send(`experimental-mode on; @!${worker.pid} ${command}`);
+  }
+
   /** Asks for a reload; the master closes the connection and executes itself anew. */
   async reload(): Promise<void> {
     await this.#send('reload');

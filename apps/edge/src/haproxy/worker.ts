@@ -3,6 +3,7 @@ import { backendName } from '../table.ts';
 import {
   parseMap,
   parseMapEntry,
+  parseMaxconn,
   parseServers,
   parseStat,
   parseStructure,
@@ -34,6 +35,17 @@ export class HaproxyWorker {
     return parseStructure(await this.#run('get var proc.structure'));
   }
 
+  /** Tells a new worker how many connections it can have, which its rules of fairness go by. */
+  async tellCapacity(): Promise<void> {
+    const most = parseMaxconn(await this.#run('show info'));
+    const variables = { 'proc.most': most, 'proc.half': Math.floor(most / 2) };
+    for (const [name, value] of Object.entries(variables)) {
+      const command = `set var ${name} int(${value})`;
+      const answer = (await this.#master.runExperimental(this.process, command)).trim();
+      if (answer !== '') throw new Error(`HAProxy refused ${name}: ${answer}`);
+    }
+  }
+
   /** `targets` null: everything. */
   async read(mapFile: string, targets: readonly HostTarget[] | null): Promise<ActualWorker> {
     if (targets === null || targets.length > manyHosts) {
@@ -60,7 +72,7 @@ export class HaproxyWorker {
 
   /**
    * Takes servers that no longer belong to the host out of its backend once no request is on them.
-   * At `limitMs` their connections are cut. True when none is left.
+   * At `limitMs`, or when they are out of reach, their connections are cut. True when none is left.
    */
   async reap(target: HostTarget, now: number, limitMs: number): Promise<boolean> {
     const { slot } = target;
@@ -78,12 +90,14 @@ export class HaproxyWorker {
       const drain = this.#drains.get(key) ?? { since: now, emptyReads: 0 };
       this.#drains.set(key, drain);
       drain.emptyReads = stat?.get('scur') === '0' ? drain.emptyReads + 1 : 0;
-      const late = now - drain.since >= limitMs;
+      // Nothing answers there, not even with a refusal: no request on it will end.
+      const cutOff = stat?.get('check_status') === 'L4TOUT';
+      const late = cutOff || now - drain.since >= limitMs;
       // Two reads: a request that chose the server a moment before it drained counts by the second.
       if (drain.emptyReads < 2 && !late) continue;
       if (late) await this.#run(`shutdown sessions server ${key}`);
       await this.apply([
-        setState(backend, name, 'maint', late ? 'drained for too long' : 'drained'),
+        setState(backend, name, 'maint', late ? 'cut off, or drained for too long' : 'drained'),
       ]);
       this.#drains.delete(key);
       left -= 1;

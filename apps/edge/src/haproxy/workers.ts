@@ -45,7 +45,10 @@ export class HaproxyWorkers {
     if (!process) throw new HaproxyDown('HAProxy has no worker yet');
     if (this.#current?.worker.process.pid !== process.pid) {
       const worker = new HaproxyWorker(this.#master, process);
-      this.#current = { worker, structure: await worker.structure() };
+      const structure = await worker.structure();
+      // Another's configuration, or an older one of ours, has no use for it.
+      if (structure !== '') await worker.tellCapacity();
+      this.#current = { worker, structure };
     }
     return this.#current;
   }

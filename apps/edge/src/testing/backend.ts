@@ -15,12 +15,14 @@ export interface Echo {
 
 /**
  * An app's instance: says who it is and what it got. `/slow?ms` waits, `/stream` sends in pieces,
+ * `/bytes?n` sends so many,
  * an upgrade to websocket is echoed byte by byte.
  */
 export class TestBackend {
   readonly name: string;
   requests = 0;
   active = 0;
+  readonly urls: string[] = [];
   readonly #server: Server;
 
   private constructor(name: string) {
@@ -33,6 +35,15 @@ export class TestBackend {
         let bytes = 0;
         for await (const chunk of request) bytes += (chunk as Buffer).length;
         const url = new URL(request.url ?? '/', 'http://app');
+        this.urls.push(request.url ?? '');
+        if (url.pathname === '/bytes') {
+          const piece = Buffer.alloc(1024 * 1024, 'x');
+          for (let left = Number(url.search.slice(1)); left > 0; left -= piece.length) {
+            if (!response.write(piece.subarray(0, left))) await once(response, 'drain');
+          }
+          response.end();
+          return;
+        }
         if (url.pathname === '/slow') await delay(Number(url.search.slice(1)));
         if (url.pathname === '/stream') {
           for (let piece = 0; piece < 5; piece += 1) {

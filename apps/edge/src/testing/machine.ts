@@ -59,9 +59,11 @@ export class TestHaproxy {
     this.#dir = dir;
   }
 
-  start(): void {
+  /** `files`: of which each connection needs two. */
+  start(files?: number): void {
     this.#wanted = true;
-    const [program, ...args] = haproxyCommand(this.#dir);
+    const limit = files === undefined ? [] : ['prlimit', `--nofile=${files}`];
+    const [program, ...args] = [...limit, ...haproxyCommand(this.#dir)];
     if (program === undefined) throw new Error('no command');
     const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [child.stdout, child.stderr]) {
@@ -71,7 +73,7 @@ export class TestHaproxy {
       );
     }
     child.on('exit', () => {
-      if (this.#wanted) setTimeout(() => this.#wanted && this.start(), 50);
+      if (this.#wanted) setTimeout(() => this.#wanted && this.start(files), 50);
     });
     this.#child = child;
   }
