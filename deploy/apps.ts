@@ -1,5 +1,6 @@
 /** Our own processes: the API with its database, the edge, and the agent of this node. */
 import { ensureCredentials } from './credentials.ts';
+import { readdir } from 'node:fs/promises';
 import { ensureServiceDirectory } from './files.ts';
 import { buildFingerprint } from './fingerprint.ts';
 import { ensureFleetCertificate, ensureNodesAuthority } from './fleet-tls.ts';
@@ -7,17 +8,14 @@ import { edgePermissions } from '@bulkhead/protocol/bus-access';
 import { ensureNode } from './node.ts';
 import { agentService } from './services/agent.ts';
 import { apiService, runAdmin } from './services/api.ts';
-import {
-  edgeCredsFile,
-  edgeId,
-  edgeService,
-  ensureHaproxyFiles,
-  haproxyService,
-} from './services/edge.ts';
+import { apiReplicas, edgeReplicas, isReplica } from './replicas.ts';
+import { balancerService, ensureBalancerFiles } from './services/balancer.ts';
+import { edgeCredsFile, edgeService, ensureHaproxyFiles, haproxyService } from './services/edge.ts';
 import { ensureGateFiles, gateService } from './services/gate.ts';
 import { ensureNatsCreds, ensureNatsSeeds, ensureNatsUserSeed } from './services/nats.ts';
 import type { Layout, PlatformSettings } from './settings.ts';
 import { startServices, type Steps } from './start-services.ts';
+import { removeService, type Service } from './supervise.ts';
 import type { ServiceOwners } from './users.ts';
 
 export async function startApps(
@@ -61,21 +59,52 @@ export async function startApps(
       return (JSON.parse(answer) as { id: string }).id;
     }),
   );
-  const haproxy = await step('Preparing the edge', async (s) => {
-    await ensureServiceDirectory(paths.edgeKeys, owners.edge);
-    const user = {
-      name: edgeId,
-      seed: await ensureNatsUserSeed(paths, edgeId),
-      permissions: edgePermissions(edgeId),
-    };
-    await ensureNatsCreds(await ensureNatsSeeds(paths), edgeCredsFile(paths), user, owners.edge);
-    return await ensureHaproxyFiles(s, settings, paths, owners.edge);
+  const edges = await step('Preparing the edge', async (s) => {
+    const services: Service[] = [];
+    for (const edge of edgeReplicas(settings, paths)) {
+      await ensureServiceDirectory(edge.keys, owners.edge);
+      const user = {
+        name: edge.id,
+        seed: await ensureNatsUserSeed(paths, edge.id),
+        permissions: edgePermissions(edge.id),
+      };
+      await ensureNatsCreds(await ensureNatsSeeds(paths), edgeCredsFile(edge), user, owners.edge);
+      const command = await ensureHaproxyFiles(s, settings, paths, edge, owners.edge);
+      services.push(
+        haproxyService(settings, edge, owners.edge, command),
+        edgeService(settings, paths, edge, owners.edge, build),
+      );
+    }
+    return services;
   });
-  await startServices(steps, settings, paths, [
+  const { balancer } = await step('Preparing the balancer', async () => ({
+    balancer: await ensureBalancerFiles(settings, paths, owners.balancer),
+  }));
+  const apis = [
     ...(gate === null ? [] : [gateService(settings, paths, owners.api, gate)]),
-    apiService(settings, paths, owners.api, build, certificate),
-    haproxyService(settings, owners.edge, haproxy),
-    edgeService(settings, paths, owners.edge, build),
+    ...apiReplicas(settings).map((replica) =>
+      apiService(settings, paths, replica, owners.api, build, certificate),
+    ),
+  ];
+  const others = [
+    ...(balancer === null ? [] : [balancerService(settings, paths, owners.balancer, balancer)]),
+    ...edges,
     agentService(settings, paths, build, node.certificate),
-  ]);
+  ];
+  await step('Ending replicas that are one too many', () =>
+    endSurplus(
+      paths,
+      [...apis, ...others].map(({ name }) => name),
+    ),
+  );
+  // First: the balancer takes the port that an only replica had.
+  await startServices(steps, settings, paths, apis);
+  await startServices(steps, settings, paths, others);
+}
+
+/** Before the others start: what the only replica listens at was the balancer's. */
+async function endSurplus(paths: Layout, wanted: readonly string[]): Promise<void> {
+  const present = await readdir(paths.service).catch(() => [] as string[]);
+  for (const name of present.filter((each) => isReplica(each) && !wanted.includes(each)))
+    await removeService(paths, name);
 }

@@ -37,6 +37,8 @@ export async function writePlatformFile(settings: PlatformSettings): Promise<voi
     root: settings.root,
     options: {
       portBase: settings.portBase ?? undefined,
+      apiReplicas: settings.apiReplicas,
+      edges: settings.edges,
       listen: settings.listen ?? undefined,
       domain: settings.domain,
       databaseUrl: settings.databaseUrl ?? undefined,

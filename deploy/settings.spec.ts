@@ -28,6 +28,8 @@ test.each([
   [{ stateDir: "/tmp/a'b" }, 'letters, digits'],
   [{ portBase: 80 }, 'port base'],
   [{ portBase: 65_535 }, 'port base'],
+  [{ apiReplicas: 0 }, 'BULKHEAD_API_REPLICAS'],
+  [{ edges: 5 }, 'BULKHEAD_EDGES'],
 ])('%j is refused', (options, message) => {
   expect(() => makeSettings({ root, ...options })).toThrow(message);
 });
@@ -76,6 +78,9 @@ test("the kernel's table names the socket that listens on a port, and no other",
   const table = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4711 1
    1: 0100007F:1F91 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000        0 4712 1`;
-  expect(listeningInode(table, 8080)).toBe(4711);
-  expect(listeningInode(table, 8081)).toBeNull();
+  expect(listeningInode(table, '127.0.0.1', 8080)).toBe(4711);
+  expect(listeningInode(table, '127.0.0.1', 8081)).toBeNull();
+  expect(listeningInode(table, '10.0.0.1', 8080)).toBeNull();
+  const all = '0: 00000000000000000000000000000000:1F90 0:0000 0A 0:0 00:0 0 0 0 4713 1';
+  expect(listeningInode(all, '10.0.0.1', 8080)).toBe(4713);
 });

@@ -14,6 +14,10 @@ export interface Ports {
   streams: number;
   /** Where hosts join, on a platform that others reach. */
   join: number;
+  /** The first of two for each replica of the API, where there are several. */
+  replicas: number;
+  /** The first of two for each edge from the second on. */
+  edges: number;
 }
 
 /** Names and ranges of the local node; two platforms on one machine must not share any of them. */
@@ -41,6 +45,9 @@ export interface PlatformSettings {
   /** IPv4 address of this host at which others come in, to the gate and to streams; null: none do. */
   listen: string | null;
   ports: Ports;
+  /** Replicas of the API, and edges. */
+  apiReplicas: number;
+  edges: number;
   /** Null: the default ports. */
   portBase: number | null;
   /** Apps answer at `<app>.<tenant>.<domain>`. */
@@ -73,6 +80,8 @@ export interface PlatformOptions {
   stateDir?: string | undefined;
   /** With a base, the ports are base, base + 1, ... in the order of `Ports`; see `portsFrom`. */
   portBase?: number | undefined;
+  apiReplicas?: number | undefined;
+  edges?: number | undefined;
   listen?: string | undefined;
   domain?: string | undefined;
   databaseUrl?: string | undefined;
@@ -94,6 +103,8 @@ export const defaultPorts: Ports = {
   edgeMetrics: 4101,
   streams: 4102,
   join: 4103,
+  replicas: 4110,
+  edges: 4120,
 };
 
 export const portsFrom = (base: number): Ports => ({
@@ -106,7 +117,12 @@ export const portsFrom = (base: number): Ports => ({
   edgeMetrics: base + 6,
   streams: base + 7,
   join: base + 8,
+  replicas: base + 10,
+  edges: base + 20,
 });
+
+/** Each replica has ten connections to PostgreSQL, which takes a hundred. */
+const mostReplicas = 4;
 
 /** An error of the person who set an option: shown without a stack. */
 export class SettingsError extends Error {}
@@ -133,6 +149,13 @@ export function makeSettings(options: PlatformOptions): PlatformSettings {
     throw new SettingsError(
       `BULKHEAD_LISTEN must be the IPv4 address by which other hosts reach this one, not "${listen}"`,
     );
+  const { apiReplicas = 1, edges = 1 } = options;
+  for (const [name, count] of Object.entries({
+    BULKHEAD_API_REPLICAS: apiReplicas,
+    BULKHEAD_EDGES: edges,
+  }))
+    if (!(Number.isInteger(count) && count >= 1 && count <= mostReplicas))
+      throw new SettingsError(`${name} must be a number from 1 to ${mostReplicas}, not ${count}`);
   return {
     root: options.root,
     stateDir,
@@ -140,6 +163,8 @@ export function makeSettings(options: PlatformOptions): PlatformSettings {
     listen,
     ports: portBase === undefined ? defaultPorts : portsFrom(portBase),
     portBase: portBase ?? null,
+    apiReplicas,
+    edges,
     domain: options.domain ?? 'localhost',
     databaseUrl: options.databaseUrl ?? null,
     signUp: options.signUp ?? 'open',
@@ -191,6 +216,8 @@ export function optionsFromEnvironment(
     root,
     stateDir: value('BULKHEAD_STATE'),
     portBase: number('BULKHEAD_PORT_BASE'),
+    apiReplicas: number('BULKHEAD_API_REPLICAS'),
+    edges: number('BULKHEAD_EDGES'),
     listen: value('BULKHEAD_LISTEN'),
     domain: value('PLATFORM_DOMAIN'),
     databaseUrl: value('DATABASE_URL'),
@@ -233,6 +260,7 @@ export const layout = (stateDir: string) => ({
   edgeKeys: join(stateDir, 'keys/edge'),
   postgres: join(stateDir, 'postgres'),
   gate: join(stateDir, 'gate'),
+  balancer: join(stateDir, 'balancer'),
   nats: join(stateDir, 'nats'),
   registry: join(stateDir, 'registry'),
   edge: join(stateDir, 'edge'),

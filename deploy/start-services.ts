@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { StepFailure, lastLines, type createSteps } from './bootstrap/steps.mjs';
 import { findListener } from './ports.ts';
+import { apiReplicas, edgeReplicas } from './replicas.ts';
 import type { Layout, PlatformSettings } from './settings.ts';
 import {
   ensureRunning,
@@ -23,7 +24,8 @@ export async function startServices(
   const restart = new Set<string>();
   await step(`Preparing ${services.map(({ name }) => name).join(', ')}`, async () => {
     for (const service of services)
-      if (!(await isRunning(paths, service.name))) await assertPortsFree(settings, service.name);
+      if (!(await isRunning(paths, service.name)))
+        await assertPortsFree(settings, paths, service.name);
     for (const service of services)
       if (await ensureService(paths, service, settings.root)) restart.add(service.name);
     await ensureSupervisor(paths);
@@ -43,23 +45,36 @@ export async function startServices(
     });
 }
 
-async function assertPortsFree(settings: PlatformSettings, service: string): Promise<void> {
-  const { ports } = settings;
-  const wanted: Record<string, number[]> = {
-    postgres: [ports.postgres],
-    nats: [ports.nats],
-    registry: [ports.registry],
-    api: [ports.api, ports.streams],
-    haproxy: [ports.edge],
-    edge: [ports.edgeMetrics],
-    agent: [ports.agentMetrics],
+async function assertPortsFree(
+  settings: PlatformSettings,
+  paths: Layout,
+  service: string,
+): Promise<void> {
+  const { ports, host, listen } = settings;
+  const edges = edgeReplicas(settings, paths);
+  const here = (...numbers: number[]) => numbers.map((port) => [host, port] as const);
+  const everywhere = (port: number) => [listen ?? host, port] as const;
+  const wanted: Record<string, (readonly [host: string, port: number])[]> = {
+    postgres: here(ports.postgres),
+    nats: here(ports.nats),
+    registry: here(ports.registry),
+    balancer: [...here(ports.api), ...(listen === null ? [] : [everywhere(ports.streams)])],
+    agent: here(ports.agentMetrics),
+    ...Object.fromEntries(
+      apiReplicas(settings).map(({ name, port, streams }) => [
+        name,
+        [...here(port), everywhere(streams)],
+      ]),
+    ),
+    ...Object.fromEntries(edges.map(({ haproxy, port }) => [haproxy, here(port)])),
+    ...Object.fromEntries(edges.map(({ controller, metrics }) => [controller, here(metrics)])),
   };
-  for (const port of wanted[service] ?? []) {
-    const listener = await findListener(port);
+  for (const [at, port] of wanted[service] ?? []) {
+    const listener = await findListener(at, port);
     if (listener !== null)
       throw new StepFailure(
         `port ${port}, which ${service} needs, is in use by ${listener.pid === null ? '' : `process ${listener.pid}: `}${listener.program}`,
-        'stop that process, or choose other ports: BULKHEAD_PORT_BASE=15000 npm run up uses 15000 to 15007.',
+        'stop that process, or choose other ports: BULKHEAD_PORT_BASE=15000 npm run up uses 15000 to 15029.',
       );
   }
 }

@@ -23,7 +23,10 @@ export interface StopOptions {
 }
 
 /** Nobody above may be needed by those below: the agent first, so that nothing is started again. */
-const stopOrder = ['agent', 'edge', 'haproxy', 'gate', 'api', 'registry', 'nats', 'postgres'];
+const stopOrder = [
+  ...['agent', 'edge', 'haproxy', 'gate', 'balancer', 'api'],
+  ...['registry', 'nats', 'postgres'],
+];
 
 export async function stopPlatform(options: StopOptions): Promise<void> {
   const settings = await readSettings({ root: options.root, stateDir: options.stateDir });
@@ -35,7 +38,11 @@ export async function stopPlatform(options: StopOptions): Promise<void> {
   });
 
   const present = await readdir(paths.service).catch(() => [] as string[]);
-  for (const name of stopOrder.filter((service) => present.includes(service))) {
+  // Of several, each has a number behind its name.
+  const inOrder = stopOrder.flatMap((kind) =>
+    present.filter((name) => name.replace(/-\d+$/, '') === kind),
+  );
+  for (const name of inOrder) {
     await step(`Stopping ${name}`, () => stopService(paths, name, name === 'postgres' ? 30 : 10));
     // Right after the agent, while everything else still answers.
     if (name === 'agent') await removeContainers(step, settings, paths);

@@ -205,6 +205,13 @@ export async function stopService(
     await endProcess(holder, graceSeconds * 1000, await stopSignalOf(paths, name));
 }
 
+/** Stops a service for good: it is not started again. Its log stays. */
+export async function removeService(paths: Layout, name: string): Promise<void> {
+  await stopService(paths, name, 15);
+  // runsvdir ends the runsv of a directory that is gone.
+  await rm(join(paths.service, name), { recursive: true, force: true });
+}
+
 /** Stops runsvdir and every runsv and svlogd below `$STATE/service`, orphans included. */
 export async function stopSupervisor(paths: Layout): Promise<void> {
   const pid = await findSupervisor(paths);

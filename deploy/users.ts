@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import type { Step } from './bootstrap/steps.mjs';
 import type { Owner } from './files.ts';
 
-export const serviceUsers = ['postgres', 'nats', 'registry', 'api', 'edge'] as const;
+export const serviceUsers = ['postgres', 'nats', 'registry', 'api', 'balancer', 'edge'] as const;
 export type ServiceUser = (typeof serviceUsers)[number];
 export type ServiceOwners = Record<ServiceUser, Owner>;
 

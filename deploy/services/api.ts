@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import type { Step } from '../bootstrap/steps.mjs';
 import type { Owner } from '../files.ts';
+import { apiReplicas, type ApiReplica } from '../replicas.ts';
 import type { Layout, PlatformSettings } from '../settings.ts';
 import { asOwner, type Service } from '../supervise.ts';
 import { gateSocket } from './gate.ts';
@@ -10,6 +11,7 @@ import { natsUrl } from './nats.ts';
 import { databaseUrlFile } from './postgres.ts';
 import { registryHost } from './registry.ts';
 
+/** Of the API as a whole, whichever replica answers. */
 export const apiUrl = (settings: PlatformSettings) =>
   `http://${settings.host}:${settings.ports.api}`;
 export const apiCredsFile = (paths: Layout) => join(paths.apiKeys, 'nats.creds');
@@ -20,20 +22,26 @@ const program = (paths: Layout, name: 'main' | 'admin', ...args: string[]) => [
   ...args,
 ];
 
-const environment = (settings: PlatformSettings, paths: Layout): Record<string, string> => ({
+const environment = (
+  settings: PlatformSettings,
+  paths: Layout,
+  replica: ApiReplica,
+): Record<string, string> => ({
   DATABASE_URL_FILE: databaseUrlFile(paths),
   NATS_URL: natsUrl(settings),
   NATS_CREDS_FILE: apiCredsFile(paths),
   BULKHEAD_KEY_DIR: paths.apiKeys,
   API_HOST: settings.host,
-  API_PORT: String(settings.ports.api),
+  API_PORT: String(replica.port),
   STREAMS_HOST: settings.listen ?? settings.host,
-  STREAMS_PORT: String(settings.ports.streams),
+  STREAMS_PORT: String(replica.streams),
   STREAMS_TLS_DIR: paths.apiTls,
   ...(settings.listen === null
     ? {}
     : {
         FLEET_ADDRESS: settings.listen,
+        FLEET_STREAMS_PORT: String(settings.ports.streams),
+        FLEET_API_PORT: String(settings.ports.api),
         FLEET_JOIN_PORT: String(settings.ports.join),
         GATE_SOCKET: gateSocket(paths),
       }),
@@ -41,7 +49,8 @@ const environment = (settings: PlatformSettings, paths: Layout): Record<string, 
   EDGE_PUBLIC_PORT: String(settings.ports.edge),
   REGISTRY_HOST: registryHost(settings),
   SIGN_UP: settings.signUp,
-  ...(settings.trustedProxies === null ? {} : { TRUSTED_PROXIES: settings.trustedProxies }),
+  ...(replica.label === null ? {} : { STREAMS_PUBLIC_URL: `/streams?replica=${replica.label}` }),
+  ...trusted(settings),
   ...(settings.maxTenantsPerUser === null
     ? {}
     : { MAX_TENANTS_PER_USER: String(settings.maxTenantsPerUser) }),
@@ -49,6 +58,15 @@ const environment = (settings: PlatformSettings, paths: Layout): Record<string, 
   NODE_ENV: 'production',
   BULKHEAD_STATE: settings.stateDir,
 });
+
+/** The balancer says whom a request is from; of a client's own word it keeps only a trusted proxy's. */
+function trusted({ apiReplicas, host, trustedProxies }: PlatformSettings): Record<string, string> {
+  const all = [
+    ...(apiReplicas > 1 ? [host] : []),
+    ...(trustedProxies === null ? [] : [trustedProxies]),
+  ];
+  return all.length === 0 ? {} : { TRUSTED_PROXIES: all.join(',') };
+}
 
 /** Runs one command of the API's own administration, as the API's user. Secrets go in by `input`. */
 export async function runAdmin(
@@ -60,10 +78,12 @@ export async function runAdmin(
   input?: string,
 ): Promise<string> {
   const command = program(paths, 'admin', ...args);
+  const [replica] = apiReplicas(settings);
+  if (replica === undefined) throw new Error('a platform has at least one replica of the API');
   const [file = '', ...rest] = asOwner(paths, settings.root, { owner, command, seesClone: true });
   return step.run(file, rest, {
     cwd: '/',
-    env: { ...environment(settings, paths), PATH: process.env['PATH'] },
+    env: { ...environment(settings, paths, replica), PATH: process.env['PATH'] },
     ...(input === undefined ? {} : { input }),
   });
 }
@@ -71,22 +91,23 @@ export async function runAdmin(
 export function apiService(
   settings: PlatformSettings,
   paths: Layout,
+  replica: ApiReplica,
   owner: Owner,
   build: string,
   certificate: string,
 ): Service {
   return {
-    name: 'api',
+    name: replica.name,
     owner,
     command: program(paths, 'main'),
     env: {
-      ...environment(settings, paths),
-      BULKHEAD_SERVICE: 'api',
+      ...environment(settings, paths, replica),
+      BULKHEAD_SERVICE: replica.name,
       BULKHEAD_BUILD: build,
       // A renewed certificate restarts it.
       BULKHEAD_CERTIFICATE: certificate,
     },
     seesClone: true,
-    check: () => checkHttp(`${apiUrl(settings)}/readyz`),
+    check: () => checkHttp(`http://${settings.host}:${replica.port}/readyz`),
   };
 }

@@ -5,13 +5,13 @@
 import { join } from 'node:path';
 import type { Step } from '../bootstrap/steps.mjs';
 import { ensureServiceDirectory, type Owner } from '../files.ts';
+import type { EdgeReplica } from '../replicas.ts';
 import type { Layout, PlatformSettings } from '../settings.ts';
 import { asOwner, type Service } from '../supervise.ts';
 import { checkHttp } from './http.ts';
 import { natsUrl } from './nats.ts';
 
-export const edgeId = 'edge-1';
-export const edgeCredsFile = (paths: Layout) => join(paths.edgeKeys, 'nats.creds');
+export const edgeCredsFile = (edge: EdgeReplica) => join(edge.keys, 'nats.creds');
 
 const controller = (paths: Layout, ...args: string[]) => [
   join(paths.clone, 'node_modules/.bin/node'),
@@ -19,14 +19,15 @@ const controller = (paths: Layout, ...args: string[]) => [
   ...args,
 ];
 
-const environment = (settings: PlatformSettings, paths: Layout): Record<string, string> => ({
+const environment = (settings: PlatformSettings, edge: EdgeReplica): Record<string, string> => ({
   NATS_URL: natsUrl(settings),
-  NATS_CREDS_FILE: edgeCredsFile(paths),
-  EDGE_ID: edgeId,
-  EDGE_DIR: paths.edge,
-  EDGE_BIND: `${settings.host}:${settings.ports.edge}`,
-  EDGE_METRICS_PORT: String(settings.ports.edgeMetrics),
+  NATS_CREDS_FILE: edgeCredsFile(edge),
+  EDGE_ID: edge.id,
+  EDGE_DIR: edge.dir,
+  EDGE_BIND: `${settings.host}:${edge.port}`,
+  EDGE_METRICS_PORT: String(edge.metrics),
   ...settings.edge,
+  ...(edge.tls === null ? {} : { EDGE_TLS_BIND: edge.tls }),
   // It is started as a user of its own already.
   EDGE_HAPROXY_USER: '',
   NODE_ENV: 'production',
@@ -38,9 +39,10 @@ export async function ensureHaproxyFiles(
   step: Step,
   settings: PlatformSettings,
   paths: Layout,
+  edge: EdgeReplica,
   owner: Owner,
 ): Promise<string[]> {
-  await ensureServiceDirectory(paths.edge, owner);
+  await ensureServiceDirectory(edge.dir, owner);
   const run = (verb: string) => {
     const command = controller(paths, verb);
     const [program = '', ...args] = asOwner(paths, settings.root, {
@@ -50,7 +52,7 @@ export async function ensureHaproxyFiles(
     });
     return step.run(program, args, {
       cwd: '/',
-      env: { ...environment(settings, paths), PATH: process.env['PATH'] },
+      env: { ...environment(settings, edge), PATH: process.env['PATH'] },
     });
   };
   await run('init');
@@ -59,18 +61,19 @@ export async function ensureHaproxyFiles(
 
 export function haproxyService(
   settings: PlatformSettings,
+  edge: EdgeReplica,
   owner: Owner,
   command: readonly string[],
 ): Service {
   return {
-    name: 'haproxy',
+    name: edge.haproxy,
     owner,
     command,
-    env: { BULKHEAD_STATE: settings.stateDir, BULKHEAD_SERVICE: 'haproxy' },
+    env: { BULKHEAD_STATE: settings.stateDir, BULKHEAD_SERVICE: edge.haproxy },
     seesClone: false,
     check: async () => {
       // A host that nobody has: any answer of ours will do.
-      const url = `http://${settings.host}:${settings.ports.edge}/`;
+      const url = `http://${settings.host}:${edge.port}/`;
       const response = await fetch(url, { signal: AbortSignal.timeout(3_000) });
       await response.body?.cancel();
     },
@@ -80,15 +83,20 @@ export function haproxyService(
 export function edgeService(
   settings: PlatformSettings,
   paths: Layout,
+  edge: EdgeReplica,
   owner: Owner,
   build: string,
 ): Service {
   return {
-    name: 'edge',
+    name: edge.controller,
     owner,
     command: controller(paths),
-    env: { ...environment(settings, paths), BULKHEAD_SERVICE: 'edge', BULKHEAD_BUILD: build },
+    env: {
+      ...environment(settings, edge),
+      BULKHEAD_SERVICE: edge.controller,
+      BULKHEAD_BUILD: build,
+    },
     seesClone: true,
-    check: () => checkHttp(`http://${settings.host}:${settings.ports.edgeMetrics}/healthz`),
+    check: () => checkHttp(`http://${settings.host}:${edge.metrics}/healthz`),
   };
 }

@@ -7,7 +7,8 @@ import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { readCredentials } from '../../deploy/credentials.ts';
 import { lockHolder } from '../../deploy/supervise.ts';
-import { layout, portsFrom, type Layout, type PlatformOptions } from '../../deploy/settings.ts';
+import { apiReplicas, edgeReplicas } from '../../deploy/replicas.ts';
+import { layout, makeSettings, type Layout, type PlatformOptions } from '../../deploy/settings.ts';
 import { buildImage, contextOf, pushImage } from '../../examples/build.ts';
 import { ApiClient } from './client.ts';
 import type { TenantFixture } from './tenant.ts';
@@ -30,14 +31,19 @@ export const e2eOptions = {
   },
 } satisfies PlatformOptions;
 
-export type ServiceName = 'postgres' | 'nats' | 'registry' | 'api' | 'edge' | 'haproxy' | 'agent';
+type Numbered = 'api' | 'edge' | 'haproxy';
+export type ServiceName = 'postgres' | 'nats' | 'registry' | 'agent' | Numbered | `${Numbered}-2`;
 
-type Options = typeof e2eOptions;
+type Options = typeof e2eOptions & Pick<PlatformOptions, 'apiReplicas' | 'edges'>;
 
 /** The running platform, seen from outside and, where a scenario needs it, from the machine below. */
 export class Platform {
   readonly apiUrl: string;
   readonly edgePort: number;
+  /** Of all edges. */
+  readonly edgePorts: readonly number[];
+  /** GraphQL of each replica of the API itself, beside the balancer that is at `apiUrl`. */
+  readonly replicaUrls: readonly string[];
   readonly registry: string;
   readonly platformPorts: readonly number[];
   readonly operator: ApiClient;
@@ -47,13 +53,16 @@ export class Platform {
   private readonly work: string;
 
   private constructor(options: Options, operator: ApiClient, work: string) {
-    const ports = portsFrom(options.portBase);
+    const settings = makeSettings(options);
+    const { ports } = settings;
     this.apiUrl = operator.url;
     this.edgePort = ports.edge;
     this.registry = `127.0.0.1:${ports.registry}`;
     this.platformPorts = Object.values(ports);
     this.cgroup = options.node.cgroup;
     this.paths = layout(options.stateDir);
+    this.edgePorts = edgeReplicas(settings, this.paths).map(({ port }) => port);
+    this.replicaUrls = apiReplicas(settings).map(({ port }) => `http://127.0.0.1:${port}/graphql`);
     this.operator = operator;
     this.work = work;
   }
@@ -61,7 +70,7 @@ export class Platform {
   /** Signs in as the operator of the platform that `setup.ts` started, or of another. */
   static async connect(options: Options = e2eOptions): Promise<Platform> {
     const credentials = await readCredentials(layout(options.stateDir));
-    const ports = portsFrom(options.portBase);
+    const { ports } = makeSettings(options);
     if (credentials === null) throw new Error('the platform of these tests does not run');
     const anonymous = new ApiClient(`http://127.0.0.1:${ports.api}/graphql`);
     const { signIn } = await anonymous.ask(

@@ -59,10 +59,18 @@ const environment = z
       .string()
       .regex(/^[^\s:]+:\d+$/, 'write it as host:port')
       .optional(),
-    /** Where clients reach this very replica's /streams, when several answer to one name. */
-    STREAMS_PUBLIC_URL: z.url({ protocol: /^wss?$/ }).optional(),
+    /**
+     * Where clients reach this very replica's /streams, when several answer to one name: an address,
+     * or what a balancer knows it by behind the path, /streams?replica=2.
+     */
+    STREAMS_PUBLIC_URL: z
+      .union([z.url({ protocol: /^wss?$/ }), z.string().regex(/^\/streams\?[a-z0-9=-]+$/)])
+      .optional(),
     /** IPv4 address by which other hosts reach this one. Without it none can join. */
     FLEET_ADDRESS: z.ipv4().optional(),
+    /** Where nodes attend and ask for tokens of the registry there, when it is not at this replica's ports. */
+    FLEET_STREAMS_PORT: port.optional(),
+    FLEET_API_PORT: port.optional(),
     /** The port there at which hosts join. */
     FLEET_JOIN_PORT: portOr(4103),
     /** Addresses of the hosts with an edge; FLEET_ADDRESS when empty. */
@@ -111,6 +119,9 @@ export interface FleetSettings {
   /** By which other hosts reach this one. */
   readonly address: string;
   readonly joinPort: number;
+  /** Where nodes attend, and where they ask for tokens of the registry. */
+  readonly streamsPort: number;
+  readonly apiPort: number;
   readonly edges: readonly string[];
   /** Null: nobody is let in or out by this replica. */
   readonly gateSocket: string | null;
@@ -171,6 +182,8 @@ function fleetOf(values: z.infer<typeof environment>): FleetSettings | null {
   if (address === undefined) return null;
   return {
     ...{ address, joinPort: values.FLEET_JOIN_PORT, edges: edges.length > 0 ? edges : [address] },
+    streamsPort: values.FLEET_STREAMS_PORT ?? values.STREAMS_PORT ?? 0,
+    apiPort: values.FLEET_API_PORT ?? values.API_PORT,
     gateSocket: values.GATE_SOCKET ?? null,
   };
 }

@@ -45,7 +45,7 @@ export class Fleet {
 
   /** UNAUTHENTICATED for a token that is not good any more. */
   async join(request: JoinRequest): Promise<JoinAnswer> {
-    const { address } = this.#settings();
+    const { address, streamsPort, apiPort } = this.#settings();
     const { settings, tenancy, gate } = this.#options;
     // First: what cannot be signed must not use the token up.
     await checkRequest(request.certificateRequest);
@@ -61,7 +61,7 @@ export class Fleet {
     const local = {
       nats: new URL(settings.nats.url).host,
       registry: settings.registry.host,
-      api: `${settings.host}:${settings.port}`,
+      api: `${settings.host}:${apiPort}`,
     };
     const through = (hostAndPort: string) => `${address}:${hostAndPort.split(':').at(-1)}`;
     return {
@@ -73,7 +73,7 @@ export class Fleet {
         registry: through(local.registry),
         api: through(local.api),
       },
-      streams: `${address}:${settings.streams?.port ?? 0}`,
+      streams: `${address}:${streamsPort}`,
     };
   }
 

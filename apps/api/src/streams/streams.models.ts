@@ -15,7 +15,8 @@ export class StreamTicket {
 
   @Field(() => String, {
     nullable: true,
-    description: 'Where its socket is; null: at /streams of the API that gave it.',
+    description:
+      'Where its socket is: an address, or a path of the API that gave it; null: its /streams.',
   })
   url: string | null;
 

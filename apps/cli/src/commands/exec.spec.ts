@@ -119,6 +119,12 @@ describe('exec', () => {
     expect(clear.stderr).not.toMatch(/[A-Za-z0-9_-]{43}/);
   });
 
+  it('goes to the replica that gave the ticket, where there are several', async () => {
+    remote().streams.url = '/streams?replica=2';
+    expect((await ann.run(exec(...sh('exit 3')))).code).toBe(3);
+    expect(world.server.streamUrls).toEqual(['/streams?replica=2']);
+  });
+
   it('gives a Ctrl-C to the command, whose end is ours', async () => {
     const script = 'trap "echo caught; exit 3" INT; echo ready; while :; do sleep 0.05; done';
     const { code, stdout } = await ann.run(exec(...sh(script)), {

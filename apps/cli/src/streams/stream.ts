@@ -239,8 +239,8 @@ function controlOf(bytes: Buffer): ServerControl {
 function addressOf(session: Session, { url }: StreamTicket): string {
   const insecure = session.options.insecure === true || session.io.env['BULKHEAD_INSECURE'] === '1';
   const base =
-    url === null
-      ? `${session.connection.server}${streamPath}`
+    url === null || url.startsWith('/')
+      ? `${session.connection.server}${url ?? streamPath}`
       : normaliseServer(url.replace(/^ws/, 'http'), insecure);
   return base.replace(/^http/, 'ws');
 }

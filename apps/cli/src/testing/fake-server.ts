@@ -17,6 +17,8 @@ export class FakeServer {
   /** False: upgrades get 404, as behind a proxy that knows no WebSockets. */
   sockets = true;
   socketsOpened = 0;
+  /** What sockets of streams asked for. */
+  readonly streamUrls: string[] = [];
   readonly #schema: GraphQLSchema = loadSchema();
   readonly #http: Server;
   readonly #ws = new WebSocketServer({ noServer: true });
@@ -43,7 +45,8 @@ export class FakeServer {
       this.#ws,
     );
     this.#http.on('upgrade', (request, socket, head) => {
-      if (this.sockets && request.url === streamPath) {
+      if (this.sockets && request.url?.split('?')[0] === streamPath) {
+        this.streamUrls.push(request.url);
         this.#streams.handleUpgrade(request, socket, head, (client) =>
           this.platform.remote.streams.accept(client),
         );
