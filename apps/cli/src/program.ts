@@ -18,6 +18,7 @@ import { nodeCommands } from './commands/nodes.ts';
 import { poolCommands } from './commands/pools.ts';
 import { portForwardCommand } from './commands/port-forward.ts';
 import { recordCommands } from './commands/records.ts';
+import { trafficCommands } from './commands/traffic.ts';
 import { releaseCommands } from './commands/releases.ts';
 import { runCommands } from './commands/run.ts';
 import { signInCommands } from './commands/sign-in.ts';
@@ -89,6 +90,7 @@ export function createProgram(io: Io): Command {
   memberCommands(program, act);
   tokenCommands(program, act);
   recordCommands(program, act);
+  trafficCommands(program, act);
 
   program.commandsGroup('Operators:');
   nodeCommands(program, act);

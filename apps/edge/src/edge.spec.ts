@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { json } from 'node:stream/consumers';
 import { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import { edgeHeartbeat, subjects } from '@bulkhead/protocol';
+import { edgeHeartbeat, edgeTraffic, subjects, type HostTraffic } from '@bulkhead/protocol';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
 import { initEdge } from './edge.ts';
@@ -368,6 +368,30 @@ describe('the edge', () => {
       /bulkhead_edge_requests_total\{host="app-499.t49.localhost",code="2xx"\} 1/,
     );
     expect(metrics).toContain('bulkhead_edge_healed_total 0');
+  });
+
+  it('tells what it carried, also what a reload left behind', async () => {
+    const told: HostTraffic[] = [];
+    at.nats.api.subscribe(subjects.edgeTraffic('edge-1'), {
+      callback: (_, message) => void told.push(...edgeTraffic.parse(message.json()).hosts),
+    });
+    await at.settle(routeOf('x.localhost', [await at.backend('a')]));
+    await at.settle(routeOf('y.localhost', [{ instance: 'dead', host: '127.0.0.1', port: 1 }]));
+    for (let n = 0; n < 3; n += 1) await at.ask('x.localhost', '/slow?20');
+    const slow = at.ask('x.localhost', '/slow?500');
+    expect((await at.ask('y.localhost')).status).toBe(503);
+    const more = Array.from({ length: 100 }, (_, i) => routeOf(`more-${i}.localhost`, []));
+    await Promise.all(more.map((route) => at.put({ ...route, state: 'stopped' })));
+    await slow;
+    await at.edge.stop();
+    await at.nats.api.flush();
+    const sum = (host: string, key: keyof HostTraffic) =>
+      told.filter((each) => each.host === host).reduce((all, each) => all + Number(each[key]), 0);
+    await until('all is told', () => sum('x.localhost', 'status2xx') === 4);
+    expect(sum('x.localhost', 'waitedMs')).toBeGreaterThan(4 * 20);
+    expect(sum('x.localhost', 'bytesOut')).toBeGreaterThan(100);
+    expect(sum('y.localhost', 'status5xx')).toBe(1);
+    expect(sum('y.localhost', 'failed')).toBeGreaterThanOrEqual(1);
   });
 
   it('waits for requests that a reload left in an old worker', async () => {

@@ -1,19 +1,21 @@
 import { existsSync } from 'node:fs';
-import type { EdgeHeartbeat, EdgeApplied, Route } from '@bulkhead/protocol';
-import { subjects } from '@bulkhead/protocol';
+import type { EdgeApplied, EdgeHeartbeat, EdgeTraffic, Route } from '@bulkhead/protocol';
+import { mostTrafficHosts, subjects } from '@bulkhead/protocol';
 import type { Logger } from 'pino';
 import { Bus } from './bus.ts';
 import { bodyGraceSeconds, BodyWatch } from './haproxy/bodies.ts';
 import { renderFiles, writeFixedFiles, writeHaproxyFiles } from './haproxy/config.ts';
 import { HaproxyFollower } from './haproxy/follower.ts';
-import { HaproxyMaster } from './haproxy/master.ts';
+import { HaproxyDown, HaproxyMaster } from './haproxy/master.ts';
 import { Metrics } from './metrics.ts';
 import { RoutesWatch } from './routes-watch.ts';
 import { edgeFiles, type EdgeSettings } from './settings.ts';
 import { loadTable, saveTable } from './store.ts';
 import { RouteTable } from './table.ts';
+import { TrafficMeter } from './traffic.ts';
 
 const heartbeatMs = 1000;
+const trafficMs = 10_000;
 /** How long after a change the table is made to survive a power cut too, ms. */
 const saveDurablyAfterMs = 500;
 
@@ -48,8 +50,12 @@ export class Edge {
   readonly #watch: RoutesWatch;
   readonly #follower: HaproxyFollower;
   readonly #bodies: BodyWatch;
+  readonly #traffic = new TrafficMeter();
+  /** One reading at a time: two at once would count the same requests twice. */
+  #reading: Promise<void> = Promise.resolve();
   readonly #metrics: Metrics;
   #heartbeat: NodeJS.Timeout | null = null;
+  #trafficTimer: NodeJS.Timeout | null = null;
   #saveTimer: NodeJS.Timeout | null = null;
 
   constructor(settings: EdgeSettings, log: Logger) {
@@ -98,6 +104,8 @@ export class Edge {
       table: this.#table,
       follower: this.#follower,
       bodies: this.#bodies,
+      traffic: this.#traffic,
+      readTraffic: () => this.#readTraffic(),
       natsConnected: () => this.#bus.connected,
       received: this.#received,
     });
@@ -109,6 +117,8 @@ export class Edge {
     if (this.#follows) this.#follower.start();
     this.#bodies.start();
     this.#bus.start();
+    await this.#readTraffic();
+    this.#trafficTimer = setInterval(() => void this.#tellTraffic(), trafficMs);
     this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs);
     this.#log.info({ edge: this.#settings.id, routes: this.#table.size }, 'the edge is up');
   }
@@ -116,6 +126,8 @@ export class Edge {
   /** HAProxy goes on with what it has. */
   async stop(): Promise<void> {
     if (this.#heartbeat) clearInterval(this.#heartbeat);
+    if (this.#trafficTimer) clearInterval(this.#trafficTimer);
+    await this.#tellTraffic();
     this.#watch.stop();
     await this.#bus.stop();
     await Promise.all([this.#follower.stop(), this.#bodies.stop()]);
@@ -157,6 +169,31 @@ export class Edge {
       routes: this.#table.size,
     };
     this.#bus.publish(subjects.edgeHeartbeat(this.#settings.id), heartbeat);
+  }
+
+  #readTraffic(): Promise<void> {
+    this.#reading = this.#reading.then(async () => {
+      try {
+        this.#traffic.add(await this.#follower.readTraffic());
+        this.#traffic.keepOnly((host) => this.#table.has(host));
+      } catch (error) {
+        // One that is not there yet, when we begin, has counted nothing.
+        if (error instanceof HaproxyDown) this.#traffic.begin();
+        this.#log.debug({ err: error }, 'cannot read what was carried');
+      }
+    });
+    return this.#reading;
+  }
+
+  /** What cannot be told now is told with what comes next. */
+  async #tellTraffic(): Promise<void> {
+    await this.#readTraffic();
+    if (!this.#bus.connected) return;
+    const hosts = this.#traffic.take();
+    for (let from = 0; from < hosts.length; from += mostTrafficHosts) {
+      const message: EdgeTraffic = { v: 1, hosts: hosts.slice(from, from + mostTrafficHosts) };
+      this.#bus.publish(subjects.edgeTraffic(this.#settings.id), message);
+    }
   }
 
   #save(): void {

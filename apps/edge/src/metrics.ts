@@ -3,27 +3,25 @@ import { Counter, Gauge, Registry } from 'prom-client';
 import type { BodyWatch } from './haproxy/bodies.ts';
 import type { HaproxyFollower } from './haproxy/follower.ts';
 import type { RouteTable } from './table.ts';
+import { statusClasses, type TrafficMeter } from './traffic.ts';
 
 export interface MetricsOptions {
   table: RouteTable;
   follower: HaproxyFollower;
   bodies: BodyWatch;
+  traffic: TrafficMeter;
+  /** Brings `traffic` up to date. */
+  readTraffic(): Promise<void>;
   natsConnected(): boolean;
   /** Messages about routes, by what became of them. */
   received: Readonly<Record<string, number>>;
 }
 
-const statusColumns = ['1xx', '2xx', '3xx', '4xx', '5xx', 'other'] as const;
-
 /** `/metrics` for Prometheus, and `/healthz`: 200 while HAProxy answers, with what is degraded. */
 export class Metrics {
   readonly #options: MetricsOptions;
   readonly #registry = new Registry();
-  readonly #requests: Counter<'host' | 'code'>;
-  /** Last reading of each counter: HAProxy counts from zero after a restart. */
-  readonly #seen = new Map<string, number>();
   #server: Server | null = null;
-  #counting: Promise<void> = Promise.resolve();
 
   constructor(options: MetricsOptions) {
     this.#options = options;
@@ -106,11 +104,18 @@ export class Metrics {
       'reason',
       options.bodies.ended,
     );
-    this.#requests = new Counter({
+    const { traffic } = options;
+    new Counter({
       name: 'bulkhead_edge_requests_total',
       help: 'Requests answered for a host, by class of status',
       labelNames: ['host', 'code'] as const,
       registers,
+      collect() {
+        this.reset();
+        for (const [host, totals] of traffic.totals) {
+          for (const code of statusClasses) this.inc({ host, code }, totals[`status${code}`]);
+        }
+      },
     });
   }
 
@@ -136,9 +141,7 @@ export class Metrics {
     const { table, follower } = this.#options;
     switch (url.split('?')[0]) {
       case '/metrics': {
-        // One at a time: two scrapes at once would count the same requests twice.
-        this.#counting = this.#counting.then(() => this.#countRequests()).catch(() => undefined);
-        await this.#counting;
+        await this.#options.readTraffic();
         return {
           status: 200,
           type: this.#registry.contentType,
@@ -160,21 +163,5 @@ export class Metrics {
       default:
         return { status: 404, type: 'text/plain', body: 'only /metrics and /healthz are here\n' };
     }
-  }
-
-  async #countRequests(): Promise<void> {
-    const stats = await this.#options.follower.requestsByHost();
-    const live = new Set<string>();
-    for (const { host, pid, stat } of stats) {
-      for (const code of statusColumns) {
-        const key = `${pid} ${host} ${stat.get('pxname')} ${code}`;
-        const value = Number(stat.get(`hrsp_${code}`) ?? 0);
-        live.add(key);
-        const before = this.#seen.get(key) ?? 0;
-        if (value > before) this.#requests.inc({ host, code }, value - before);
-        this.#seen.set(key, value);
-      }
-    }
-    for (const key of this.#seen.keys()) if (!live.has(key)) this.#seen.delete(key);
   }
 }

@@ -76,6 +76,10 @@ export class RouteTable {
     };
   }
 
+  has(host: string): boolean {
+    return this.#routes.has(host) || this.#slots.has(host);
+  }
+
   /** Every host that has a route or still holds a slot. */
   hosts(): Set<string> {
     return new Set([...this.#routes.keys(), ...this.#slots.keys()]);
@@ -122,6 +126,7 @@ export interface StoredTable {
 const smallestCapacity = 64;
 
 export const backendName = (slot: number): string => `b${slot}`;
+export const isAppBackend = (name: string): boolean => /^b\d+$/.test(name);
 
 const isServing = (route: Route): boolean => route.state === 'serving' && route.backends.length > 0;
 

@@ -39,6 +39,7 @@ export function edgePermissions(edge: string): NatsPermissions {
       ...ownConsumer(streams.routesBucket, `routes-${edge}`, `$KV.${streams.routesBucket}.>`),
       subjects.edgeApplied(edge),
       subjects.edgeHeartbeat(edge),
+      subjects.edgeTraffic(edge),
     ],
     subscribe: [`${inboxPrefix(edge)}.>`],
   };

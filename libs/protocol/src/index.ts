@@ -7,5 +7,6 @@ export * from './route.ts';
 export * from './strategy.ts';
 export * from './logs.ts';
 export * from './subjects.ts';
+export * from './traffic.ts';
 export * from './sealing.ts';
 export * from './streams/streams.ts';

@@ -26,6 +26,8 @@ export const subjects = {
   allEdgeApplied: 'edge.applied.*',
   edgeHeartbeat: (edge: string) => `edge.heartbeat.${edge}`,
   allEdgeHeartbeats: 'edge.heartbeat.*',
+  edgeTraffic: (edge: string) => `edge.traffic.${edge}`,
+  allEdgeTraffic: 'edge.traffic.*',
   /** Between API replicas: an app changed, look at it. Carries the app's id and nothing else. */
   nudge: 'nudge.app',
 } as const;

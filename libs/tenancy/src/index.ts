@@ -19,6 +19,7 @@ export type { MembershipView, TenantView } from './tenants/tenants.ts';
 export type { MemberView } from './members/members.ts';
 export type { TokenView } from './tokens/tokens.ts';
 export type { AppHealth, AppStatus, AppView, ProcessView } from './apps/apps.ts';
+export { trafficHours, type TrafficMinute } from './apps/traffic.ts';
 export type { ConfigVarView } from './config/config.ts';
 export type { ImageView, ReleaseView, ResolvedImage } from './releases/releases.ts';
 export type { HealthCheckRequest, ProcessRequest } from './releases/plan-processes.ts';

@@ -3,6 +3,7 @@ import { PrismaPg } from '@prisma/adapter-pg';
 import type { JWK } from 'jose';
 import { enterTenant, isRefusal, requireOperator, type TenantRef } from './access.ts';
 import { Apps } from './apps/apps.ts';
+import { TrafficMinutes } from './apps/traffic.ts';
 import { PlatformApps } from './apps/platform-apps.ts';
 import { AuditLog, AuditWriter, type Actor } from './audit/audit.ts';
 import { ensureTenant, ensureUser, type FirstUser } from './bootstrap.ts';
@@ -145,6 +146,7 @@ export class Tenancy {
         deployments: new Deployments(context, mover),
         gates: new Gates(context),
         instances: new Instances(context),
+        traffic: new TrafficMinutes(context),
         orders: new Orders(context),
         tasks: new Tasks(context),
         quota: new Quota(context),

@@ -1,4 +1,4 @@
-import { Field, ID, InputType, ObjectType, registerEnumType } from '@nestjs/graphql';
+import { Field, Float, ID, InputType, Int, ObjectType, registerEnumType } from '@nestjs/graphql';
 import type { AppState as StateName } from '@bulkhead/tenancy';
 import { connectionOf } from '../graphql/connection.ts';
 import { DateTime } from '../graphql/date-time.ts';
@@ -74,4 +74,40 @@ export class AppInput {
 
   @Field(() => String, { description: 'Name of the app.' })
   app: string;
+}
+
+@ObjectType({ description: 'What the edges carried for an app in one minute.' })
+export class TrafficMinute {
+  @Field(() => DateTime, { description: 'When it began.' })
+  minute: Date;
+
+  @Field(() => Int, { description: 'Answers of success.' })
+  status2xx: number;
+
+  @Field(() => Int, { description: 'Redirections, and what had not changed.' })
+  status3xx: number;
+
+  @Field(() => Int, { description: 'Answers that blame the visitor.' })
+  status4xx: number;
+
+  @Field(() => Int, { description: 'Answers that blame the app, or the edge.' })
+  status5xx: number;
+
+  @Field(() => Int, {
+    description: 'Times that an instance could not be reached or gave no valid answer.',
+  })
+  failed: number;
+
+  @Field(() => Float, { description: 'Bytes from visitors, with headers.' })
+  bytesIn: number;
+
+  @Field(() => Float, { description: 'Bytes to visitors, with headers.' })
+  bytesOut: number;
+
+  @Field(() => Float, {
+    nullable: true,
+    description:
+      'Mean time until the answer began, milliseconds: each request counted with the mean of the last 1,024. Null without requests.',
+  })
+  meanMs: number | null;
 }

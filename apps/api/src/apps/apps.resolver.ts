@@ -1,13 +1,29 @@
 import { Inject } from '@nestjs/common';
-import { Args, Context, Mutation, Parent, Query, ResolveField, Resolver } from '@nestjs/graphql';
-import type { AppView, TenantView } from '@bulkhead/tenancy';
+import {
+  Args,
+  Context,
+  Int,
+  Mutation,
+  Parent,
+  Query,
+  ResolveField,
+  Resolver,
+} from '@nestjs/graphql';
+import { trafficHours, type AppView, type TenantView } from '@bulkhead/tenancy';
 import { Requires } from '../auth/permissions.ts';
 import { PageArguments } from '../graphql/connection.ts';
 import { OpenDoor, type Door } from '../graphql/door.ts';
 import type { RequestContext } from '../graphql/request-context.ts';
 import { SETTINGS, type Settings } from '../settings.ts';
 import { Tenant } from '../tenants/tenants.models.ts';
-import { App, AppConnection, AppHealth, AppInput, CreateAppInput } from './apps.models.ts';
+import {
+  App,
+  AppConnection,
+  AppHealth,
+  AppInput,
+  CreateAppInput,
+  TrafficMinute,
+} from './apps.models.ts';
 import { Process } from './processes.models.ts';
 
 @Resolver(() => App)
@@ -64,6 +80,24 @@ export class AppsResolver {
   @Requires('app.read')
   async health(@Context() request: RequestContext, @Parent() app: AppView) {
     return (await request.loaders.status(app)).health;
+  }
+
+  @ResolveField(() => [TrafficMinute], {
+    description:
+      'What the edges carried for it lately, oldest first; minutes without any are left out. Of the present one, and up to ten seconds before, not all is there.',
+  })
+  @Requires('app.read')
+  traffic(
+    @OpenDoor() door: Door,
+    @Parent() app: AppView,
+    @Args('minutes', {
+      type: () => Int,
+      defaultValue: 60,
+      description: `From now back; at most ${trafficHours * 60}.`,
+    })
+    minutes: number,
+  ) {
+    return door.run({ tenantId: app.tenantId }, (tx) => tx.traffic.list(app.id, minutes));
   }
 
   @ResolveField(() => [Process], { description: 'What it consists of.' })

@@ -14,6 +14,7 @@ import type { Tenancy } from '@bulkhead/tenancy';
 import type { Logger } from '../logger.ts';
 import type { NatsLink } from '../nats/nats.ts';
 import { allApps, appsInMotion, appsJustChanged } from './attention.ts';
+import { EdgeTrafficWriter } from './edges/edge-traffic.ts';
 import { EdgeWatch } from './edges/edge-watch.ts';
 import { pruneHistory } from './history/prune.ts';
 import { KeyedQueue, Loop } from './loop.ts';
@@ -65,6 +66,7 @@ export class Controllers {
   readonly resync: Resync;
   readonly #reports: ReportConsumer;
   readonly #edges: EdgeWatch;
+  readonly #traffic: EdgeTrafficWriter;
   readonly #nodes: NodeWatch;
   readonly #loops: Readonly<
     Record<
@@ -94,6 +96,10 @@ export class Controllers {
       onError: (appId, error) => this.#failed('reconcile', error, { appId }),
     });
     this.#edges = new EdgeWatch({ now, nudge: (appId) => this.nudge(appId) });
+    this.#traffic = new EdgeTrafficWriter({
+      tenancy,
+      onError: (error) => this.#failed('traffic', error, {}),
+    });
     this.#nodes = new NodeWatch({ tenancy, now, onNews: () => this.#loops.nodes.wake() });
     this.#reconciler = new AppReconciler({
       ...{ tenancy, platformDomain },
@@ -155,6 +161,7 @@ export class Controllers {
     for (const undo of this.#undo.splice(0).reverse()) await undo();
     await Promise.all(Object.values(this.#loops).map((loop) => loop.stop()));
     await this.#reports.stop();
+    await this.#traffic.stop();
     await this.#apps.stop();
   }
 
@@ -188,6 +195,7 @@ export class Controllers {
     if (this.#stopped) return;
     const nc = nats.nc;
     this.#edges.listen(nc);
+    this.#traffic.listen(nc);
     this.#nodes.listen(nc);
     this.#loops.publish.wake();
     for await (const status of nc.status()) {
@@ -293,7 +301,7 @@ export class Controllers {
       const desired = await this.#options.nats.kv(streams.desiredBucket);
       await desired.purgeDeletes(markerKeptMs);
     }
-    if (removed.instances + removed.events > 0) {
+    if (removed.instances + removed.events + removed.minutes > 0) {
       this.#options.logger.info({ part: 'prune', ...removed }, 'old history forgotten');
     }
     return 'done';

@@ -1,8 +1,10 @@
 import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { TrafficMinute } from '../graphql/types.ts';
 import { Workbench, type Person } from '../testing/harness.ts';
 import { password, World } from '../testing/world.ts';
+import { spansOf } from './traffic.ts';
 
 // The bundle as a program of its own against a GraphQL server with the API's schema.
 
@@ -451,6 +453,44 @@ describe('releases and what runs', () => {
     const { stdout } = await ann.run(['audit', '-n', '1']);
     expect(stdout).toContain('DETAIL');
     expect(stdout).toContain('version=3 note=ab');
+  });
+});
+
+describe('traffic', () => {
+  const minute = (at: string, part: Partial<TrafficMinute> = {}): TrafficMinute => ({
+    minute: at,
+    ...{ status2xx: 60, status3xx: 0, status4xx: 0, status5xx: 0, failed: 0 },
+    ...{ bytesIn: 1024, bytesOut: 2_000_000, meanMs: 5 },
+    ...part,
+  });
+
+  it('is shown by the minute, and as it is with --json', async () => {
+    await ann.run(['apps', 'create', 'hello']);
+    const { minutes } = world.app('hello');
+    const refused = await ann.run(['traffic', '-a', 'hello', '--since', '3d']);
+    expect(refused.stderr).toContain('two days are kept');
+    expect((await ann.run(['traffic', '-a', 'hello'])).stderr).toContain('No requests for hello');
+    const now = new Date();
+    now.setSeconds(0, 0);
+    minutes.push(minute(now.toISOString(), { status5xx: 3, failed: 2 }));
+    const { stdout } = await ann.run(['traffic', '-a', 'hello']);
+    expect(stdout).toMatch(/REQUESTS +PER SECOND +2XX +3XX +4XX +5XX +FAILED +ANSWER +IN +OUT/);
+    expect(stdout).toMatch(/\d\d:\d\d +63 +1\.1 +60 +- +- +3 +2 +5\.0 ms +1\.0 KiB +1\.9 MiB/);
+    expect(await ann.json(['traffic', '-a', 'hello'])).toEqual(minutes);
+    minutes.pop();
+  });
+
+  it('is put together when it is long', () => {
+    const rows = [
+      minute('2026-01-31T12:00:00.000Z'),
+      minute('2026-01-31T12:04:00.000Z', { status2xx: 20, meanMs: 25 }),
+      minute('2026-01-31T12:05:00.000Z', { meanMs: null, status2xx: 0 }),
+    ];
+    expect(spansOf(rows, 60)).toHaveLength(3);
+    expect(spansOf(rows, 300)).toMatchObject([
+      { minute: '2026-01-31T12:00:00.000Z', minutes: 5, status2xx: 80, meanMs: 10, bytesIn: 2048 },
+      { minute: '2026-01-31T12:05:00.000Z', status2xx: 0, meanMs: null },
+    ]);
   });
 });
 

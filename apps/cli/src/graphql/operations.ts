@@ -143,6 +143,15 @@ export const images = operation<{ tenant: { images: T.Page<T.Image> } }, Paged<{
       ${page} nodes { repository digest reference size app release createdAt } } } }`,
 );
 
+export const traffic = operation<
+  { app: { traffic: T.TrafficMinute[] } },
+  { tenant: string; app: string; minutes: number }
+>(
+  `query Traffic($tenant: String!, $app: String!, $minutes: Int!) {
+    app(tenant: $tenant, name: $app) { traffic(minutes: $minutes) {
+      minute status2xx status3xx status4xx status5xx failed bytesIn bytesOut meanMs } } }`,
+);
+
 export const setQuota = operation<
   { setQuota: T.QuotaUsage[] },
   { input: { tenant: string; resource: string; limit: number } }

@@ -440,3 +440,16 @@ export interface InstanceUsage {
   diskBytes: number | null;
   diskLimitBytes: number | null;
 }
+
+export interface TrafficMinute {
+  minute: string;
+  status2xx: number;
+  status3xx: number;
+  status4xx: number;
+  status5xx: number;
+  failed: number;
+  bytesIn: number;
+  bytesOut: number;
+  /** Until the answer began; null without requests. */
+  meanMs: number | null;
+}

@@ -10,6 +10,7 @@ import type {
   LogLine,
   Strategy,
   StrategyInput,
+  TrafficMinute,
 } from '../graphql/types.ts';
 import { connection, newId, type FakePlatform, type FakeTenant } from './fake-platform.ts';
 
@@ -90,6 +91,7 @@ export class FakeApp {
   readonly releaseList: FakeRelease[] = [];
   readonly deploymentList: FakeDeployment[] = [];
   readonly lines: LogLine[] = [];
+  readonly minutes: TrafficMinute[] = [];
   strategy: Strategy | null = null;
   instanceList: Instance[] = [];
   processList: ReturnType<typeof bare>[] = [];
@@ -119,6 +121,7 @@ export class FakeApp {
   config = () => [...this.vars].map(([name, value]) => ({ name, value }));
   currentRelease = () => this.releaseList.find((release) => release.current) ?? null;
   latestDeployment = () => this.deploymentList[0] ?? null;
+  traffic = (args: { minutes: number }) => this.minutes.slice(-args.minutes);
   releases = (args: { first?: number; after?: string }) => connection(this.releaseList, args);
   deployments = (args: { first?: number; after?: string }) => connection(this.deploymentList, args);
   instances = (args: { first?: number; after?: string }) => connection(this.instanceList, args);

@@ -86,14 +86,15 @@ export function parseServers(text: string): Map<string, ActualServer[]> {
   return backends;
 }
 
-/** `show stat`: one object per line, by column name. */
-export function parseStat(text: string): ReadonlyMap<string, string>[] {
+/** `show stat`: one object per line, by column name; of all columns unless only some are asked for. */
+export function parseStat(text: string, only?: readonly string[]): ReadonlyMap<string, string>[] {
   const [header, ...lines] = text.split('\n');
   const names = (header ?? '').replace(/^# /, '').split(',');
+  const wanted = [...names.entries()].filter(([, name]) => only?.includes(name) ?? true);
   return lines
     .filter((line) => line !== '')
     .map((line) => {
       const fields = line.split(',');
-      return new Map(names.map((name, index) => [name, fields[index] ?? '']));
+      return new Map(wanted.map(([index, name]) => [name, fields[index] ?? '']));
     });
 }

@@ -1,7 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { edgeFiles } from '../settings.ts';
-import { backendName, type HostTarget, type RouteTable } from '../table.ts';
+import { backendName, isAppBackend, type HostTarget, type RouteTable } from '../table.ts';
+import { readColumns, type BackendReading } from '../traffic.ts';
+import { parseStat } from './actual.ts';
 import {
   renderFiles,
   structureOf,
@@ -43,6 +45,7 @@ export class HaproxyFollower {
   readonly counts = { reloads: 0, failures: 0, healed: 0 };
   readonly #options: FollowerOptions;
   readonly #files: ReturnType<typeof edgeFiles>;
+  readonly #master: HaproxyMaster;
   readonly #workers: HaproxyWorkers;
   readonly #dirty = new Set<string>();
   /** Hosts with something to wait for: since when, ms, and how often the old workers were found quiet. */
@@ -57,7 +60,8 @@ export class HaproxyFollower {
   constructor(options: FollowerOptions) {
     this.#options = options;
     this.#files = edgeFiles(options.settings.dir);
-    this.#workers = new HaproxyWorkers(new HaproxyMaster(this.#files.masterSocket));
+    this.#master = new HaproxyMaster(this.#files.masterSocket);
+    this.#workers = new HaproxyWorkers(this.#master);
   }
 
   /** Whether HAProxy answered last time. */
@@ -84,21 +88,22 @@ export class HaproxyFollower {
     this.#wake();
   }
 
-  /** Request counters of the current worker, by host. */
-  async requestsByHost(): Promise<
-    { host: string; pid: number; stat: ReadonlyMap<string, string> }[]
-  > {
-    const { current } = this.#workers;
-    if (!current) return [];
+  /** Counters of every worker's backends, and whose they are. */
+  async readTraffic(): Promise<BackendReading[]> {
     const hosts = new Map<string, string>();
-    for (const target of this.#targets(this.#options.table.hosts())) {
-      if (target.slot !== null) hosts.set(backendName(target.slot), target.host);
+    for (const { slot, host } of this.#targets(this.#options.table.hosts())) {
+      if (slot !== null) hosts.set(backendName(slot), host);
     }
-    const stats = await current.worker.backendStats();
-    return stats.flatMap((stat) => {
-      const host = hosts.get(stat.get('pxname') ?? '');
-      return host === undefined ? [] : [{ host, pid: current.worker.process.pid, stat }];
-    });
+    const readings: BackendReading[] = [];
+    for (const { pid } of await this.#master.workers()) {
+      const text = await this.#master.run({ pid }, 'show stat -1 2 -1');
+      for (const stat of parseStat(text, readColumns)) {
+        const backend = stat.get('pxname') ?? '';
+        if (!isAppBackend(backend)) continue;
+        readings.push({ host: hosts.get(backend) ?? null, pid, backend, stat });
+      }
+    }
+    return readings;
   }
 
   async #run(): Promise<void> {

@@ -31,7 +31,7 @@ export class HaproxyMaster {
   }
 
   /** One command to one worker; the answer without its trailing empty lines. */
-  run(worker: HaproxyProcess, command: string): Promise<string> {
+  run(worker: Pick<HaproxyProcess, 'pid'>, command: string): Promise<string> {
     return this.#send(`@!${worker.pid} ${command}`);
   }
 

@@ -1,6 +1,6 @@
 import type { RouteBackend } from '@bulkhead/protocol';
 import type { HostTarget } from '../table.ts';
-import { backendName } from '../table.ts';
+import { backendName, isAppBackend } from '../table.ts';
 import type { ActualServer, ActualWorker } from './actual.ts';
 import { serverAddress, serverOptions } from './config.ts';
 
@@ -42,9 +42,9 @@ export function planWorker(
           why: `was ${current}`,
         };
         // From one backend to another: gone in between, never to the wrong one.
-        if (isBackend(destination)) enter.push(step);
+        if (isAppBackend(destination)) enter.push(step);
         else leave.push(step);
-        if (isBackend(destination) && isBackend(current)) {
+        if (isAppBackend(destination) && isAppBackend(current)) {
           leave.push({
             command: `set map ${mapFile} ${target.host} starting`,
             why: `leaves ${current}`,
@@ -74,7 +74,7 @@ export function planStrays(
       steps.push({ command: `del map ${mapFile} ${host}`, why: 'nobody knows this host' });
   }
   for (const [backend, list] of actual.servers) {
-    if (owned.has(backend) || !isBackend(backend)) continue;
+    if (owned.has(backend) || !isAppBackend(backend)) continue;
     for (const server of list) {
       if (server.mode !== 'maint')
         steps.push(setState(backend, server.name, 'maint', 'the backend is nobody’s'));
@@ -82,8 +82,6 @@ export function planStrays(
   }
   return steps;
 }
-
-const isBackend = (destination: string): boolean => /^b\d+$/.test(destination);
 
 function planServers(actual: ActualWorker, target: HostTarget, slot: number): Step[] {
   const backend = backendName(slot);

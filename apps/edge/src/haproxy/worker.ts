@@ -105,11 +105,6 @@ export class HaproxyWorker {
     return left === 0;
   }
 
-  /** `show stat` of the backends. */
-  async backendStats(): Promise<ReadonlyMap<string, string>[]> {
-    return parseStat(await this.#run('show stat -1 2 -1'));
-  }
-
   async #servers(slot: number): Promise<readonly ActualServer[]> {
     const backend = backendName(slot);
     return parseServers(await this.#run(`show servers state ${backend}`)).get(backend) ?? [];

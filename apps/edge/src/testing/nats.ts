@@ -77,6 +77,7 @@ export class TestNats {
           ...['DELETE', 'INFO', 'MSG.NEXT'].map((verb) => `$JS.API.CONSUMER.${verb}.${consumer}`),
           subjects.edgeApplied(edge),
           subjects.edgeHeartbeat(edge),
+          subjects.edgeTraffic(edge),
         ],
         [`${inboxPrefix(edge)}.>`],
       ),

@@ -1,4 +1,5 @@
 import type { Apps } from '../apps/apps.ts';
+import type { TrafficMinutes } from '../apps/traffic.ts';
 import type { PlatformApps } from '../apps/platform-apps.ts';
 import type { Actor, AuditLog, AuditWriter } from '../audit/audit.ts';
 import type { Config } from '../config/config.ts';
@@ -33,6 +34,7 @@ export interface TenantTx {
   readonly deployments: Deployments;
   readonly gates: Gates;
   readonly instances: Instances;
+  readonly traffic: TrafficMinutes;
   readonly orders: Orders;
   readonly tasks: Tasks;
   readonly quota: Quota;

@@ -1,4 +1,4 @@
-import type { Tenancy } from '@bulkhead/tenancy';
+import { trafficHours, type Tenancy } from '@bulkhead/tenancy';
 
 /** How long instances that are gone can be looked up: as long as their logs, which are shown only with them. */
 const instanceDays = 7;
@@ -10,7 +10,7 @@ const eventDays = 30;
 /** Forgets old history, so that tables grow with what runs and not with what ran. */
 export async function pruneHistory(
   tenancy: Tenancy,
-): Promise<{ instances: number; events: number }> {
+): Promise<{ instances: number; events: number; minutes: number }> {
   return tenancy.platform(async (tx) => {
     // The agent's proof is in by then; the key of a pruned instance was purged when it was gone.
     const instances = await tx.prisma.$executeRaw`
@@ -25,6 +25,8 @@ export async function pruneHistory(
       DELETE FROM "DeploymentEvent" e USING "Deployment" d
       WHERE d."id" = e."deploymentId"
         AND d."finishedAt" < now() - make_interval(days => ${eventDays}::int)`;
-    return { instances, events };
+    const minutes = await tx.prisma.$executeRaw`
+      DELETE FROM "Traffic" WHERE "minute" < now() - make_interval(hours => ${trafficHours}::int)`;
+    return { instances, events, minutes };
   });
 }
