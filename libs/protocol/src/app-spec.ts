@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { nodeLabels } from './labels.ts';
 
 /** One DNS label: names of tenants, apps, processes and nodes. */
 export const dnsLabel = z
@@ -117,6 +118,8 @@ export const processDefinition = z.object({
   priority: z.enum(processPriorities).default('normal'),
   /** Of nodes on which it may run. */
   pool: dnsLabel.default(defaultPool),
+  /** What a node must have to run it. */
+  nodeLabels: nodeLabels.default({}),
 });
 export type ProcessDefinition = z.infer<typeof processDefinition>;
 

@@ -2,6 +2,7 @@ export * from './errors.ts';
 export * from './app-spec.ts';
 export * from './instance.ts';
 export * from './joining.ts';
+export * from './labels.ts';
 export * from './node.ts';
 export * from './route.ts';
 export * from './strategy.ts';

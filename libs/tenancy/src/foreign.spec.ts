@@ -57,6 +57,10 @@ beforeAll(async () => {
         diskMiB: 512,
       },
     });
+    const minute = { appId: app.id, tenantId: app.tenantId, minute: new Date() };
+    const counts = { status2xx: 1, status3xx: 0, status4xx: 0, status5xx: 0, failed: 0 };
+    const sums = { bytesIn: 1, bytesOut: 1, waitedMs: 1 };
+    await tx.prisma.traffic.create({ data: { ...minute, ...counts, ...sums } });
   });
 });
 afterAll(() => db.drop());
@@ -156,6 +160,7 @@ const empty: [string, (tx: TenantTx) => Promise<unknown>][] = [
   ['instances.list', async (tx) => (await tx.instances.list(known.app, {})).nodes],
   ['instances.live', (tx) => tx.instances.live(known.app)],
   ['instances.running', (tx) => tx.instances.running(known.app)],
+  ['traffic.list', (tx) => tx.traffic.list(known.app, 60)],
   [
     'members.list',
     async (tx) => (await tx.members.list({})).nodes.filter(({ id }) => id !== mallory.userId),

@@ -1,5 +1,6 @@
 import { Field, Float, InputType, Int, ObjectType, registerEnumType } from '@nestjs/graphql';
 import type { HealthCheck as HealthCheckView, ProcessPriority } from '@bulkhead/protocol';
+import { Label, NewLabelInput } from '../nodes/labels.models.ts';
 
 export const HealthCheckKind = { HTTP: 'http', TCP: 'tcp', COMMAND: 'command' } as const;
 registerEnumType(HealthCheckKind, {
@@ -115,6 +116,9 @@ export class Process {
 
   @Field(() => String, { description: 'The pool of nodes on which it runs.' })
   pool: string;
+
+  @Field(() => [Label], { description: 'What a node must have to run it.' })
+  nodeLabels: readonly Label[];
 
   @Field(() => HealthCheck, { nullable: true, description: 'How its health is checked.' })
   healthCheck: HealthCheckView | null;
@@ -253,6 +257,12 @@ export class ProcessInput {
       'The pool of nodes on which it runs; others than default are granted by operators.',
   })
   pool?: string | null;
+
+  @Field(() => [NewLabelInput], {
+    nullable: true,
+    description: 'What a node must have to run it; an empty list: nothing.',
+  })
+  nodeLabels?: NewLabelInput[] | null;
 
   @Field(() => Int, { nullable: true, description: 'Seconds from SIGTERM to SIGKILL.' })
   graceSeconds?: number | null;

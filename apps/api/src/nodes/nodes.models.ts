@@ -3,6 +3,7 @@ import type { CapacityView, InstanceState as StateName } from '@bulkhead/tenancy
 import { connectionOf } from '../graphql/connection.ts';
 import { DateTime } from '../graphql/date-time.ts';
 import { InstanceState } from '../instances/instances.models.ts';
+import { Label, NewLabelInput } from './labels.models.ts';
 
 export const NodeState = {
   JOINING: 'joining',
@@ -34,15 +35,6 @@ export class Capacity {
 
   @Field(() => Int, { description: 'Number of instances.' })
   instances: number;
-}
-
-@ObjectType({ description: 'A word that says something of a node.' })
-export class Label {
-  @Field(() => String, { description: 'What it is about.' })
-  name: string;
-
-  @Field(() => String, { description: 'What it says.' })
-  value: string;
 }
 
 @ObjectType({ description: 'What a host as a whole uses now, containers and all.' })
@@ -283,15 +275,6 @@ export class CreatedJoinToken {
 
   @Field(() => JoinToken, { description: 'What is kept of it.' })
   token: JoinToken;
-}
-
-@InputType({ description: 'A label.' })
-export class NewLabelInput {
-  @Field(() => String, { description: 'What it is about.' })
-  name: string;
-
-  @Field(() => String, { description: 'What it says.' })
-  value: string;
 }
 
 @InputType({ description: 'A join token to be made.' })

@@ -1,5 +1,6 @@
 import { Inject } from '@nestjs/common';
 import { Args, Mutation, Parent, Query, ResolveField, Resolver } from '@nestjs/graphql';
+import { labelList } from '@bulkhead/protocol';
 import type { JoinTokenView, NodeView } from '@bulkhead/tenancy';
 import { Requires } from '../auth/permissions.ts';
 import { PageArguments } from '../graphql/connection.ts';
@@ -7,12 +8,12 @@ import type { Controllers } from '../controllers/controllers.ts';
 import { CONTROLLERS } from '../controllers/controllers.module.ts';
 import { OpenDoor, type Door } from '../graphql/door.ts';
 import { Fleet } from './fleet.ts';
+import { Label } from './labels.models.ts';
 import {
   CreatedJoinToken,
   CreateJoinTokenInput,
   DrainMove,
   JoinToken,
-  Label,
   LabelNodeInput,
   MoveNodeInput,
   Node,
@@ -28,12 +29,10 @@ import {
 
 const fact = { nullable: true } as const;
 
-const labelsOf = ({ labels }: Pick<NodeView, 'labels'>): Label[] =>
-  Object.entries(labels)
-    .map(([name, value]) => ({ name, value }))
-    .sort((a, b) => (a.name < b.name ? -1 : 1));
-
-const tokenModel = (token: JoinTokenView): JoinToken => ({ ...token, labels: labelsOf(token) });
+const tokenModel = (token: JoinTokenView): JoinToken => ({
+  ...token,
+  labels: labelList(token.labels),
+});
 
 @Resolver(() => Node)
 export class NodesResolver {
@@ -211,7 +210,7 @@ export class NodesResolver {
   @ResolveField(() => [Label], { description: 'By name. `zone` names its failure zone.' })
   @Requires('node.read')
   labels(@Parent() node: NodeView): Label[] {
-    return labelsOf(node);
+    return labelList(node.labels);
   }
 
   @ResolveField(() => NodeInstanceConnection, { description: 'Instances on it that are not gone.' })

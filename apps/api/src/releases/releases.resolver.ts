@@ -1,5 +1,5 @@
 import { Args, Context, Parent, ResolveField, Resolver } from '@nestjs/graphql';
-import type { ProcessDefinition } from '@bulkhead/protocol';
+import { labelList, type ProcessDefinition } from '@bulkhead/protocol';
 import type { AppStatus, AppView, ProcessView, ReleaseView } from '@bulkhead/tenancy';
 import { App } from '../apps/apps.models.ts';
 import { Process } from '../apps/processes.models.ts';
@@ -37,6 +37,7 @@ function toProcess(
     mostPerNode: definition.mostPerNode,
     priority: definition.priority,
     pool: definition.pool,
+    nodeLabels: labelList(definition.nodeLabels),
     count: now?.count ?? 0,
     ready: current ? (now?.ready ?? 0) : 0,
   };

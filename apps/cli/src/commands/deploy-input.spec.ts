@@ -23,6 +23,7 @@ const running = (name: string): Process => ({
   mostPerNode: 0,
   priority: 'NORMAL',
   pool: 'default',
+  nodeLabels: [],
   healthCheck: null,
 });
 
@@ -40,6 +41,26 @@ describe('the processes of a deploy', () => {
         ...{ ioOperationsPerSecond: 900, networkBytesPerSecond: 5_242_880 },
         ...{ logBytesPerSecond: 131_072, readOnlyRoot: true },
       },
+    ]);
+  });
+
+  it('ask for labels of nodes, or for none', () => {
+    const labels = { nodeLabel: ['zone=a', 'disk=ssd'] };
+    expect(processInputs(undefined, labels, null)).toEqual([
+      {
+        name: 'web',
+        nodeLabels: [
+          { name: 'zone', value: 'a' },
+          { name: 'disk', value: 'ssd' },
+        ],
+      },
+    ]);
+    expect(processInputs(undefined, { nodeLabel: false }, null)).toEqual([
+      { name: 'web', nodeLabels: [] },
+    ]);
+    expect(() => processInputs(undefined, { nodeLabel: ['zone'] }, null)).toThrow('not name=value');
+    expect(processInputs({ web: { nodeLabels: { zone: 'a' } } }, {}, null)).toEqual([
+      { name: 'web', nodeLabels: [{ name: 'zone', value: 'a' }] },
     ]);
   });
 

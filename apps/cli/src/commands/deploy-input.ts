@@ -2,6 +2,7 @@ import { split } from 'shlex';
 import type { ProcessFile } from '../context/project.ts';
 import { usageError } from '../errors.ts';
 import type { HealthCheckInput, Process, ProcessInput, ProcessPriority } from '../graphql/types.ts';
+import { parseLabel } from './kit.ts';
 
 // Pure: from what was typed, what the project file says and what runs now to what is asked for.
 
@@ -27,6 +28,8 @@ export interface ProcessFlags {
   readonly mostPerNode?: number;
   readonly priority?: Priority;
   readonly pool?: string;
+  /** `name=value`; false: none. */
+  readonly nodeLabel?: readonly string[] | false;
   readonly healthPath?: string;
   readonly healthCommand?: string;
   readonly healthInterval?: number;
@@ -84,7 +87,7 @@ function withFlags(
 
 function limitsOf(flags: Omit<ProcessFlags, 'process'>): Partial<ProcessInput> {
   const { cpuCap, pids, ioRate, ioOperations, networkRate, logRate, readOnly, mostPerNode } = flags;
-  const { priority, pool } = flags;
+  const { priority, pool, nodeLabel } = flags;
   return {
     ...(cpuCap === undefined ? {} : { cpuCapMillis: cpuCap }),
     ...(pids === undefined ? {} : { pids }),
@@ -96,6 +99,7 @@ function limitsOf(flags: Omit<ProcessFlags, 'process'>): Partial<ProcessInput> {
     ...(mostPerNode === undefined ? {} : { mostPerNode }),
     ...(priority === undefined ? {} : { priority: priorityOf(priority) }),
     ...(pool === undefined ? {} : { pool }),
+    ...(nodeLabel === undefined ? {} : { nodeLabels: (nodeLabel || []).map(parseLabel) }),
   };
 }
 const MiB = 1024 * 1024;
@@ -136,11 +140,17 @@ function withoutNulls(check: Process['healthCheck']): HealthCheckInput | null {
   return { ...rest, ...(path === null ? {} : { path }), ...(command === null ? {} : { command }) };
 }
 
-function fromFile(name: string, { health, command, priority, ...rest }: ProcessFile): ProcessInput {
+function fromFile(name: string, file: ProcessFile): ProcessInput {
+  const { health, command, priority, nodeLabels, ...rest } = file;
   return {
     name,
     ...defined(rest),
     ...(priority === undefined ? {} : { priority: priorityOf(priority) }),
+    ...(nodeLabels === undefined
+      ? {}
+      : {
+          nodeLabels: Object.entries(nodeLabels).map(([label, value]) => ({ name: label, value })),
+        }),
     ...(command === undefined
       ? {}
       : { command: typeof command === 'string' ? splitCommand(command) : command }),

@@ -7,7 +7,15 @@ import { appExists } from './apps.ts';
 import { processInputs, type ProcessFlags } from './deploy-input.ts';
 import { followOrDetach } from './deployments.ts';
 import { rolloutOptions, strategyInput, type StrategyFlags } from './strategy.ts';
-import { appOptions, examples, integer, seconds, type Act, type WaitOptions } from './kit.ts';
+import {
+  appOptions,
+  collect,
+  examples,
+  integer,
+  seconds,
+  type Act,
+  type WaitOptions,
+} from './kit.ts';
 
 interface DeployOptions extends WaitOptions, ProcessFlags, StrategyFlags {
   readonly image?: string;
@@ -100,7 +108,7 @@ function flagsOf({
 function limitFlags(options: DeployOptions): ProcessFlags {
   const { cpuCap, pids, ioRate, ioOperations, networkRate, logRate, readOnly, mostPerNode } =
     options;
-  const { priority, pool } = options;
+  const { priority, pool, nodeLabel } = options;
   return {
     ...(cpuCap === undefined ? {} : { cpuCap }),
     ...(pids === undefined ? {} : { pids }),
@@ -112,6 +120,7 @@ function limitFlags(options: DeployOptions): ProcessFlags {
     ...(mostPerNode === undefined ? {} : { mostPerNode }),
     ...(priority === undefined ? {} : { priority }),
     ...(pool === undefined ? {} : { pool }),
+    ...(nodeLabel === undefined ? {} : { nodeLabel }),
   };
 }
 
@@ -179,6 +188,8 @@ export function deployCommand(program: Command, act: Act): void {
       ).choices(['low', 'normal', 'high']),
     )
     .option('--pool <pool>', 'of nodes to run on, as operators granted it; else default')
+    .option('--node-label <name=value>', 'run on nodes that have it; may be repeated', collect)
+    .option('--no-node-label', 'run on nodes with any labels')
     .option('--read-only', 'only /tmp can be written')
     .option('--no-read-only', 'its whole disk can be written')
     .option('--health-path <path>', 'HTTP path that answers 2xx or 3xx when it is well')

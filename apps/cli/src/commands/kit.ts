@@ -1,5 +1,6 @@
 import { InvalidArgumentError, type Command } from 'commander';
 import type { GlobalOptions } from '../context/settings.ts';
+import { usageError } from '../errors.ts';
 import { Session, type Io } from '../session.ts';
 import { parseDuration } from '../output/time.ts';
 
@@ -113,4 +114,18 @@ export function groupDefault(
 export function placeOf(session: Session, at: { tenant: string; app: string }): string {
   const tenant = session.options.tenant === undefined ? '' : ` --tenant ${at.tenant}`;
   return ` --app ${at.app}${tenant}`;
+}
+
+/** For an option that may be repeated. */
+export const collect = (value: string, before: readonly string[] = []): string[] => [
+  ...before,
+  value,
+];
+
+/** `name=value`. */
+export function parseLabel(text: string): { name: string; value: string } {
+  const at = text.indexOf('=');
+  if (at < 1 || at === text.length - 1)
+    throw usageError(`"${text}" is not name=value`, 'Example: zone=a');
+  return { name: text.slice(0, at), value: text.slice(at + 1) };
 }

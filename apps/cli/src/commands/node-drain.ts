@@ -13,7 +13,7 @@ import {
 } from '../graphql/operations.ts';
 import type { DrainMove, NodeInfo } from '../graphql/types.ts';
 import type { Session } from '../session.ts';
-import { examples, seconds, type Act } from './kit.ts';
+import { examples, parseLabel, seconds, type Act } from './kit.ts';
 
 const pollMs = 1_000;
 
@@ -22,13 +22,12 @@ export function parseLabels(texts: readonly string[]): { name: string; value: st
   return texts.map((text) => {
     const removed = /^([^=]+)-$/.exec(text);
     if (removed) return { name: removed[1] ?? '', value: null };
-    const at = text.indexOf('=');
-    if (at < 1 || at === text.length - 1)
+    if (!text.includes('='))
       throw usageError(
         `"${text}" is neither name=value nor name-`,
         'Example: bulkhead nodes label node-1 zone=a disk-',
       );
-    return { name: text.slice(0, at), value: text.slice(at + 1) };
+    return parseLabel(text);
   });
 }
 

@@ -2,10 +2,8 @@ import type { Command } from 'commander';
 import { createJoinToken, joinTokens, removeNode, revokeJoinToken } from '../graphql/operations.ts';
 import type { JoinToken } from '../graphql/types.ts';
 import { relative } from '../output/time.ts';
-import { examples, groupDefault, seconds, type Act } from './kit.ts';
+import { collect, examples, groupDefault, seconds, type Act } from './kit.ts';
 import { parseLabels } from './node-drain.ts';
-
-const collect = (value: string, before: readonly string[] = []): string[] => [...before, value];
 
 const labelsOf = ({ labels }: JoinToken): string =>
   labels.map(({ name, value }) => `${name}=${value}`).join(' ') || '-';

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { usageError } from '../errors.ts';
 import { moveNode, pools, setPool } from '../graphql/operations.ts';
 import type { Pool, SetPoolInput } from '../graphql/types.ts';
-import { examples, groupDefault, type Act } from './kit.ts';
+import { collect, examples, groupDefault, type Act } from './kit.ts';
 
 const columns = [
   { title: 'POOL', value: (row: Pool) => row.name },
@@ -25,8 +25,6 @@ interface SetOptions {
   readonly grant?: string[];
   readonly revoke?: string[];
 }
-
-const collect = (value: string, before: readonly string[] = []): string[] => [...before, value];
 
 function factor(text: string): number {
   const value = Number(text);

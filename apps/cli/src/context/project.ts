@@ -30,6 +30,7 @@ const processFile = z.strictObject({
   mostPerNode: z.number().int().optional(),
   priority: z.enum(['low', 'normal', 'high']).optional(),
   pool: z.string().optional(),
+  nodeLabels: z.record(z.string(), z.string()).optional(),
   graceSeconds: z.number().int().optional(),
   health: healthFile.optional(),
 });

@@ -125,6 +125,7 @@ export interface Process {
   mostPerNode: number;
   priority: ProcessPriority;
   pool: string;
+  nodeLabels: Label[];
   healthCheck: HealthCheck | null;
 }
 
@@ -313,7 +314,7 @@ export interface Node {
   state: 'JOINING' | 'READY' | 'SUSPECT' | 'LOST';
   cordoned: boolean;
   draining: boolean;
-  labels: { name: string; value: string }[];
+  labels: Label[];
   agentVersion: string | null;
   lastSeenAt: string | null;
   createdAt: string;
@@ -334,7 +335,7 @@ export interface JoinToken {
   id: string;
   name: string | null;
   pool: string;
-  labels: { name: string; value: string }[];
+  labels: Label[];
   createdBy: string;
   createdAt: string;
   expiresAt: string;
@@ -398,6 +399,7 @@ export interface ProcessInput {
   mostPerNode?: number | null;
   priority?: ProcessPriority | null;
   pool?: string | null;
+  nodeLabels?: Label[];
   graceSeconds?: number | null;
   healthCheck?: HealthCheckInput | null;
 }
@@ -452,4 +454,9 @@ export interface TrafficMinute {
   bytesOut: number;
   /** Until the answer began; null without requests. */
   meanMs: number | null;
+}
+
+export interface Label {
+  name: string;
+  value: string;
 }

@@ -69,6 +69,7 @@ const bare = (value: FakeProcess) => ({
   mostPerNode: 0,
   priority: 'NORMAL' as const,
   pool: 'default',
+  nodeLabels: [],
   healthCheck: value.healthCheck
     ? {
         path: null,

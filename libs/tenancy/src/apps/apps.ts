@@ -1,6 +1,7 @@
 import {
   conflict,
   dnsLabel,
+  labelList,
   notFound,
   type HealthCheck,
   type ProcessPriority,
@@ -31,6 +32,7 @@ export interface ProcessView extends Resources {
   readonly mostPerNode: number;
   readonly priority: ProcessPriority;
   readonly pool: string;
+  readonly nodeLabels: readonly { readonly name: string; readonly value: string }[];
   readonly healthCheck: HealthCheck | null;
 }
 
@@ -122,6 +124,7 @@ export class Apps {
             mostPerNode: process.mostPerNode,
             priority: process.priority,
             pool: process.pool,
+            nodeLabels: labelList(process.nodeLabels),
             healthCheck: process.health,
           }),
         );

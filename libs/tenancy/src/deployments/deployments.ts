@@ -256,6 +256,11 @@ export class Deployments {
     if (JSON.stringify(processes) === JSON.stringify(previous)) {
       throw invalid(`process ${name} has these sizes already`, { process: name });
     }
+    await requirePools(
+      this.#context.db,
+      this.#context.tenant.id,
+      processes.filter((each) => each.name === name),
+    );
     const changed = Object.entries(sizes).filter(([, size]) => size != null);
     const text = `Resize ${name}: ${changed.map(([key, size]) => `${key}=${size}`).join(' ')}`;
     const to = await this.#mover.createRelease(app, {
@@ -305,6 +310,7 @@ export class Deployments {
     const app = await this.#lock(input.app);
     const current = await this.#requireRelease(app);
     const target = await this.#rollbackTarget(app, current, input.version ?? null);
+    await requirePools(this.#context.db, this.#context.tenant.id, processesOf(target));
     const snapshot = await openSnapshot(this.#context.cipher, target);
     const config = new Map(Object.entries(snapshot));
     await writeConfig(this.#context, app.id, config);

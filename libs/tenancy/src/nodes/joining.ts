@@ -5,6 +5,7 @@ import {
   invalid,
   notFound,
   unauthenticated,
+  nodeLabels,
 } from '@bulkhead/protocol';
 import { isIPv4 } from 'node:net';
 import { z } from 'zod';
@@ -14,7 +15,6 @@ import { isUuid, makeShortId } from '../db/ids.ts';
 import { parse } from '../db/parse.ts';
 import type { JoinToken, Prisma } from '../generated/client.ts';
 import { hashSecret, makeTokenSecret } from '../tokens/secret.ts';
-import { nodeLabels } from './labels.ts';
 import { firstFreeNetwork } from './networks.ts';
 
 export interface JoinTokenView {

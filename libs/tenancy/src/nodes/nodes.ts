@@ -5,6 +5,9 @@ import {
   invalid,
   notFound,
   type NodeFacts,
+  labelName,
+  labelValue,
+  mostLabels,
 } from '@bulkhead/protocol';
 import type { JWK } from 'jose';
 import { z } from 'zod';
@@ -17,7 +20,6 @@ import type { Node, Prisma } from '../generated/client.ts';
 import type { InstanceState, NodeState } from '../generated/enums.ts';
 import { PlatformQuota } from '../quota/quota.ts';
 import { hashSecret } from '../tokens/secret.ts';
-import { labelName, labelValue, mostLabels } from './labels.ts';
 
 export interface CapacityView {
   readonly cpuMillis: number;

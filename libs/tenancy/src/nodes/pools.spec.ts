@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { OperatorTx, TenantTx } from '../db/transactions.ts';
 import type { Caller } from '../roles/caller.ts';
+import type { ProcessRequest } from '../releases/plan-processes.ts';
 import { createTestDatabase, makeImage, makeNode, makeTenant, makeUser } from '../testing.ts';
 import type { TestDatabase } from '../testing.ts';
 
@@ -20,7 +21,7 @@ const act = <T>(work: (tx: TenantTx) => Promise<T>) =>
   db.tenancy.run(owner, { tenant: 'acme', permission: 'app.deploy' }, work);
 const operate = <T>(work: (tx: OperatorTx) => Promise<T>) =>
   db.tenancy.asOperator(operator, { permission: 'node.manage' }, work);
-const deploy = (process: { pool?: string; priority?: 'low' | 'normal' | 'high' }) =>
+const deploy = (process: Omit<ProcessRequest, 'name'>) =>
   act((tx) =>
     tx.deployments.deploy({
       app: 'shop',
@@ -49,6 +50,13 @@ test('a pool is for those that it was granted to, or for everybody when it is op
   // As in the release before.
   await operate((tx) => tx.pools.set({ name: 'gpu', revoke: ['acme'] }));
   await expect(deploy({})).rejects.toThrow('there is no pool gpu');
+  await expect(
+    act((tx) => tx.deployments.resize({ app: 'shop', process: 'web', memoryMiB: 256 })),
+  ).rejects.toThrow('there is no pool gpu');
+  await deploy({ pool: 'default' });
+  await expect(act((tx) => tx.deployments.rollback({ app: 'shop' }))).rejects.toThrow(
+    'there is no pool gpu',
+  );
   await operate((tx) => tx.pools.set({ name: 'gpu', open: true, cpuOvercommit: 1 }));
   await deploy({});
 });
@@ -78,4 +86,24 @@ test('instances of high priority are granted by number', async () => {
   await operate((tx) => tx.quota.setLimit({ tenant: 'acme', resource: 'highPriority', limit: 2 }));
   await deploy({ priority: 'high' });
   await deploy({ priority: 'low' });
+});
+
+test('labels of nodes are kept from one release to the next until others, or none, are asked for', async () => {
+  const labelsNow = () =>
+    act(async (tx) => {
+      const { id } = await tx.apps.get('shop');
+      return (await tx.apps.statuses([id])).get(id)?.processes[0]?.nodeLabels;
+    });
+  const disk = { name: 'disk', value: 'ssd' };
+  await deploy({ nodeLabels: [{ name: 'zone', value: 'a' }, disk] });
+  await deploy({ memoryMiB: 256 });
+  expect(await labelsNow()).toEqual([disk, { name: 'zone', value: 'a' }]);
+  await expect(deploy({ nodeLabels: [disk, { name: 'disk', value: 'hdd' }] })).rejects.toThrow(
+    'process web: a label of nodes is given twice',
+  );
+  await expect(deploy({ nodeLabels: [{ name: 'Disk', value: 'ssd' }] })).rejects.toMatchObject({
+    code: 'INVALID',
+  });
+  await deploy({ nodeLabels: [] });
+  expect(await labelsNow()).toEqual([]);
 });

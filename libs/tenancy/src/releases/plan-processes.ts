@@ -51,6 +51,9 @@ export interface ProcessRequest {
   readonly mostPerNode?: number | null | undefined;
   readonly priority?: ProcessPriority | null | undefined;
   readonly pool?: string | null | undefined;
+  /** What a node must have; an empty list: nothing. */
+  readonly nodeLabels?:
+    readonly { readonly name: string; readonly value: string }[] | null | undefined;
   readonly graceSeconds?: number | null | undefined;
   readonly healthCheck?: HealthCheckRequest | null | undefined;
 }
@@ -158,9 +161,18 @@ function planProcess(
       mostPerNode: request.mostPerNode ?? base?.mostPerNode ?? 0,
       priority: request.priority ?? base?.priority ?? 'normal',
       pool: request.pool ?? base?.pool ?? defaultPool,
+      nodeLabels: request.nodeLabels
+        ? labelsOf(name, request.nodeLabels)
+        : (base?.nodeLabels ?? {}),
     },
     `process ${name}`,
   );
+}
+
+function labelsOf(process: string, asked: readonly { name: string; value: string }[]) {
+  const labels = Object.fromEntries(asked.map(({ name, value }) => [name, value]));
+  if (Object.keys(labels).length === asked.length) return labels;
+  throw invalid(`process ${process}: a label of nodes is given twice`, { process });
 }
 
 /** Only `web` listens by default: on the one port that the image exposes, else on 8080. */

@@ -70,6 +70,32 @@ test('no replica puts more of a process on a node than its release allows', asyn
   expect(groups.map(({ _count }) => _count).every((count) => count === 2)).toBe(true);
 });
 
+test('a process that asks for labels goes to nodes that have them, and waits while there is none', async () => {
+  const app = await fillFleet(db.tenancy, { nodes: 6, placedPerNode: 0, placesPerNode: 100 });
+  await addWaiting(db.tenancy, app, 20);
+  await db.tenancy.platform(
+    (tx) => tx.prisma.$executeRaw`
+      UPDATE "Release" SET "processes" = (
+        SELECT jsonb_agg(jsonb_build_object('name', p, 'nodeLabels', '{"disk": "ssd"}'::jsonb))
+        FROM (SELECT DISTINCT "process" AS p FROM "Instance") names)`,
+  );
+  expect(await placeAll(replica(1))).toBe(0);
+  const first = () => db.tenancy.platform((tx) => tx.prisma.instance.findFirstOrThrow());
+  expect((await first()).message).toContain('6 nodes have other labels');
+  const labelled = ['n000000000002', 'n000000000005'];
+  await db.tenancy.platform((tx) =>
+    tx.prisma.node.updateMany({
+      where: { id: { in: labelled } },
+      data: { labels: { disk: 'ssd', zone: 'a' } },
+    }),
+  );
+  expect(await placeAll(replica(1))).toBe(20);
+  const on = await db.tenancy.platform((tx) =>
+    tx.prisma.instance.findMany({ distinct: ['nodeId'], orderBy: { nodeId: 'asc' } }),
+  );
+  expect(on.map(({ nodeId }) => nodeId)).toEqual(labelled);
+});
+
 test('two thousand placements take as many round trips as twenty', async () => {
   const app = await fillFleet(db.tenancy, { nodes: 20, placedPerNode: 1, placesPerNode: 1_000 });
   const placement = replica(1);

@@ -4,7 +4,7 @@ import { Prisma, type PlatformTx } from '@bulkhead/tenancy';
 import type { Resident } from './plan-drain.ts';
 import { holdsClaim } from './room.ts';
 type ImagesOf = (node: string) => readonly string[];
-type WantRow = Want['needs'] & Omit<Want, 'needs' | 'labels'>;
+type WantRow = Want['needs'] & Omit<Want, 'needs'>;
 type ResidentRow = WantRow & Pick<Resident, 'tenant' | 'app' | 'processName' | 'oneOff'>;
 
 /** The last want of a batch, in the order in which they are read. */
@@ -110,13 +110,14 @@ const definition = Prisma.sql`LEFT JOIN LATERAL (
 const wantColumns = Prisma.sql`i."id", i."appId" || '/' || i."process" AS "process",
   r."imageDigest" AS "image", i."cpuMillis", i."memoryMiB", i."diskMiB", i."priority",
   coalesce(d.p->>'pool', ${defaultPool}) AS "pool",
+  coalesce(d.p->'nodeLabels', '{}') AS "labels",
   CASE WHEN i."oneOff" THEN NULL ELSE nullif((d.p->>'mostPerNode')::int, 0) END AS "mostPerNode",
   CASE WHEN ${holdsClaim} THEN i."claimNodeId" END AS "claim"`;
 
-const wantOf = ({ id, process, image, pool, mostPerNode, priority, claim, ...needs }: WantRow) => ({
-  ...{ id, process, image, needs, pool, mostPerNode, priority, claim },
-  labels: {},
-});
+const wantOf = (row: WantRow): Want => {
+  const { id, process, image, pool, labels, mostPerNode, priority, claim, ...needs } = row;
+  return { id, process, image, needs, pool, labels, mostPerNode, priority, claim };
+};
 
 /** The fleet: its nodes with what is on them, and the rules of its pools. */
 export async function readFleet(tx: PlatformTx, imagesOf: ImagesOf): Promise<Snapshot> {

@@ -25,6 +25,7 @@ export const processOf = (name: string, port: number | null): ProcessDefinition 
   mostPerNode: 0,
   priority: 'normal',
   pool: 'default',
+  nodeLabels: {},
 });
 
 export function emptyWorld(): World {

@@ -11,7 +11,15 @@ export const labelValue = z
     'use 1 to 63 letters, digits and . _ -',
   );
 
-/** Labels of a new node. */
+/** Labels of a node, or those that a process asks of one. */
 export const nodeLabels = z
   .record(labelName, labelValue)
   .refine((labels) => Object.keys(labels).length <= mostLabels, `at most ${mostLabels} labels`);
+
+/** Labels as the API gives them, by name. */
+export const labelList = (
+  labels: Readonly<Record<string, string>>,
+): { name: string; value: string }[] =>
+  Object.entries(labels)
+    .map(([name, value]) => ({ name, value }))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
