@@ -119,10 +119,10 @@ export class LogShipper {
     const watched = this.#watched.get(instance);
     if (watched === undefined) return;
     this.unfollow(instance);
-    const deadline = Date.now() + deadlineMs;
+    const deadline = performance.now() + deadlineMs;
     watched.deadline = deadline;
     let sent = false;
-    while (!sent && !this.#stopped && Date.now() < deadline) {
+    while (!sent && !this.#stopped && performance.now() < deadline) {
       sent = await this.#sendAll(watched).catch(() => false);
       if (!sent) await delay(50);
     }
@@ -209,7 +209,7 @@ export class LogShipper {
         if (!this.#options.bus.connected) return false;
         const chunk = await this.#places.run(() => this.#sendChunk(watched.source));
         if (chunk === null || chunk.caughtUp) return true;
-        const isLate = watched.deadline !== null && Date.now() > watched.deadline;
+        const isLate = watched.deadline !== null && performance.now() > watched.deadline;
         if (this.#stopped || isLate) return false;
         if (chunk.dropped > 0 && watched.deadline === null)
           await delay(limitedEveryMs, undefined, { ref: false });

@@ -17,6 +17,7 @@ export class Prober {
   readonly #probe: Probe;
   readonly #host: string;
   readonly #command: CommandProbe;
+  /** By a steady clock: setting the other one neither shortens nor lengthens the grace. */
   readonly #startedAt: number;
   readonly #onChange: (health: Health) => void;
   #health: Health;
@@ -33,7 +34,7 @@ export class Prober {
     this.#probe = probe;
     this.#host = run.host;
     this.#command = run.command;
-    this.#startedAt = run.startedAt;
+    this.#startedAt = performance.now() - Math.max(0, Date.now() - run.startedAt);
     this.#health = run.health;
     this.#onChange = onChange;
   }
@@ -45,7 +46,7 @@ export class Prober {
   start(): void {
     if (this.#probe.kind === 'runs') {
       if (this.#health.phase === 'ready') return;
-      const left = this.#startedAt + this.#probe.forMs - Date.now();
+      const left = this.#startedAt + this.#probe.forMs - performance.now();
       this.#timer = setTimeout(() => this.#take({ ok: true }), Math.max(0, left));
     } else if (this.#probe.kind === 'check' || this.#health.phase !== 'ready') {
       void this.#run();
@@ -89,7 +90,7 @@ export class Prober {
 
   #take(result: ProbeResult): void {
     const before = this.#health;
-    this.#health = judge(this.#probe, before, result, Date.now() - this.#startedAt);
+    this.#health = judge(this.#probe, before, result, performance.now() - this.#startedAt);
     if (before.phase !== this.#health.phase || before.message !== this.#health.message) {
       this.#onChange(this.#health);
     }

@@ -37,13 +37,13 @@ export async function eventually<T>(
   probe: () => T | Promise<T>,
   deadlineMs = 15_000,
 ): Promise<NonNullable<Exclude<T, false>>> {
-  const deadline = Date.now() + deadlineMs;
+  const deadline = performance.now() + deadlineMs;
   for (;;) {
     const found = await probe();
     if (found !== null && found !== undefined && found !== false) {
       return found as NonNullable<Exclude<T, false>>;
     }
-    if (Date.now() > deadline) throw new Error(`waited in vain for ${what}`);
+    if (performance.now() > deadline) throw new Error(`waited in vain for ${what}`);
     await delay(20);
   }
 }

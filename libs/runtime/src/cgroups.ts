@@ -203,11 +203,11 @@ class CgroupTree implements Cgroups {
   }
 
   async kill(path: string, deadlineMs = 10_000): Promise<void> {
-    const deadline = Date.now() + deadlineMs;
+    const deadline = performance.now() + deadlineMs;
     for (let round = 0; ; round++) {
       const pids = this.processes(path);
       if (pids.length === 0) return;
-      if (Date.now() > deadline)
+      if (performance.now() > deadline)
         throw new Error(
           `Processes ${pids.slice(0, 5).join(', ')} survived SIGKILL for ${deadlineMs} ms.`,
         );
@@ -225,11 +225,11 @@ class CgroupTree implements Cgroups {
   }
 
   async freeze(path: string, frozen: boolean, deadlineMs = 10_000): Promise<void> {
-    const deadline = Date.now() + deadlineMs;
+    const deadline = performance.now() + deadlineMs;
     this.#setFrozen(path, frozen);
     // A process in the middle of a system call that cannot be interrupted is held when it returns.
     while (!this.#hasSettled(path, frozen)) {
-      if (Date.now() > deadline) {
+      if (performance.now() > deadline) {
         this.#setFrozen(path, false);
         throw new Error(`The processes of ${path} could not be frozen within ${deadlineMs} ms.`);
       }
@@ -358,8 +358,8 @@ export async function favorMoves(scratch: string, boot: string): Promise<void> {
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error;
   }
-  const deadline = Date.now() + 5000;
-  while ((read('/proc/self/cgroup') ?? '').includes(favorName) && Date.now() < deadline)
+  const deadline = performance.now() + 5000;
+  while ((read('/proc/self/cgroup') ?? '').includes(favorName) && performance.now() < deadline)
     await delay(5);
 }
 const favorName = 'bulkhead-favor';

@@ -21,12 +21,12 @@ export async function connectInside(pid: number, address: string, port: number):
 
 /** Null when it is refused. */
 async function attempt(pid: number, to: string, port: number): Promise<number | null> {
-  const deadline = Date.now() + deadlineMs;
+  const deadline = performance.now() + deadlineMs;
   let fd: number | null = null;
   try {
     fd = inNetworkOf(pid, () => beginConnect(to, port));
     for (let wait = 1; !isConnected(fd, to, port); wait = Math.min(wait * 2, 50)) {
-      if (Date.now() > deadline) {
+      if (performance.now() > deadline) {
         closeFd(fd);
         return null;
       }

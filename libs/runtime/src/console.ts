@@ -23,12 +23,12 @@ export class ConsoleSocket {
 
   /** Null when `given up` comes first: crun ended without a terminal. */
   async terminal(givenUp: AbortSignal): Promise<Terminal | null> {
-    const deadline = Date.now() + deadlineMs;
+    const deadline = performance.now() + deadlineMs;
     let connection: number | null = null;
     try {
       for (;;) {
         // Looked at before: what ended at once may have sent its terminal all the same.
-        const last = givenUp.aborted || Date.now() > deadline;
+        const last = givenUp.aborted || performance.now() > deadline;
         connection ??= acceptNow(this.#listening);
         const fd = connection === null ? null : receiveDescriptor(connection);
         if (fd !== null) return new Terminal(fd);

@@ -301,12 +301,13 @@ class BtrfsLayers implements WritableLayers {
 
 /** The kernel takes the last mount away some time after the last process that had it. */
 async function untilDetached(file: string, deadlineMs = 10_000): Promise<void> {
-  const deadline = Date.now() + deadlineMs;
+  const deadline = performance.now() + deadlineMs;
   for (;;) {
     const loop = findLoop(file);
     if (!loop) return;
     closeSync(loop.fd);
-    if (Date.now() > deadline) throw new Error(`Something still uses ${loop.device} (${file}).`);
+    if (performance.now() > deadline)
+      throw new Error(`Something still uses ${loop.device} (${file}).`);
     await delay(5);
   }
 }

@@ -44,18 +44,18 @@ async function untilEnded(
   process: { pid: number; startTime: string },
   deadlineMs = 10_000,
 ): Promise<void> {
-  const deadline = Date.now() + deadlineMs;
+  const deadline = performance.now() + deadlineMs;
   while (isAlive(process)) {
-    if (Date.now() > deadline)
+    if (performance.now() > deadline)
       throw new Error(`Process ${process.pid} has not ended within ${deadlineMs} ms.`);
     await delay(2);
   }
 }
 
 async function removeCgroup(host: Host, path: string): Promise<void> {
-  const deadline = Date.now() + 5000;
+  const deadline = performance.now() + 5000;
   while (!host.cgroups.remove(path)) {
-    if (Date.now() > deadline) throw new Error(`The cgroup ${path} stays busy.`);
+    if (performance.now() > deadline) throw new Error(`The cgroup ${path} stays busy.`);
     await delay(5);
   }
 }
@@ -95,8 +95,13 @@ export async function readExit(
 ): Promise<NonNullable<ContainerRecord['exit']>> {
   step('read-exit');
   const file = `${host.dirs.exits}/${record.id}`;
-  const deadline = Date.now() + 5000;
-  while (!existsSync(file) && record.conmon && isAlive(record.conmon) && Date.now() < deadline)
+  const deadline = performance.now() + 5000;
+  while (
+    !existsSync(file) &&
+    record.conmon &&
+    isAlive(record.conmon) &&
+    performance.now() < deadline
+  )
     await delay(2);
   const oom = host.cgroups.oomKills(containerCgroup(host, record)) > 0;
   const diskFull = host.layers().isFull(record.id);

@@ -363,11 +363,11 @@ class HostRuntime implements ContainerRuntime {
       signal(record.process, stopSignalNumber(record.stopSignal));
       // Held still it could not act on the signal, nor end.
       await this.#setPaused(id, false);
-      const deadline = Date.now() + graceSeconds * 1000;
+      const deadline = performance.now() + graceSeconds * 1000;
       const grace = AbortSignal.timeout(graceSeconds * 1000);
       // Running again under another process: somebody started it anew, and stopping now means that one.
       await this.waitExit(id, grace).catch((error: unknown) => {
-        if (!grace.aborted && Date.now() < deadline && this.#records.has(id)) throw error;
+        if (!grace.aborted && performance.now() < deadline && this.#records.has(id)) throw error;
       });
     }
     await this.#locks.run(id, async () => {

@@ -18,7 +18,7 @@ const unpackedFactor = 4;
 export interface CopyOptions {
   /** The whole time that a pull may take, for its error. */
   deadlineMs: number;
-  /** ms since 1970. */
+  /** By `performance.now()`. */
   endAt: number;
   /** About once a second, once the sizes are known: what is quick asks the registry for nothing more. */
   onProgress: (progress: PullProgress) => void;
@@ -38,7 +38,7 @@ export async function copyImage(
   try {
     step('copy-image');
     await storage.copy(source, tmp, {
-      deadlineMs: Math.max(1, options.endAt - Date.now()),
+      deadlineMs: Math.max(1, options.endAt - performance.now()),
       signal: stop.signal,
     });
   } catch (error) {

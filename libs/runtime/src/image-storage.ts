@@ -99,11 +99,12 @@ export class ImageStorage {
     );
     writeFileSync(`${this.#dir}/settings/registries.conf`, '');
     // They die with their agent, but not at the same instant; one that still writes would spoil what we clean.
-    const deadline = Date.now() + 10_000;
+    const deadline = performance.now() + 10_000;
     for (;;) {
       const left = processesWith(`${this.#dir}/storage`);
       if (left.length === 0) break;
-      if (Date.now() > deadline) throw new Error(`Process ${left[0]?.pid} survived SIGKILL.`);
+      if (performance.now() > deadline)
+        throw new Error(`Process ${left[0]?.pid} survived SIGKILL.`);
       for (const process of left) signal(process, 9);
       await delay(5);
     }

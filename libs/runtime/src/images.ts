@@ -130,7 +130,7 @@ export class Images {
         'image-not-found',
         `"${repository}@${digest}" is not an image's name with a sha256 digest.`,
       );
-    this.#leases.set(digest, Date.now() + leaseMs);
+    this.#leases.set(digest, performance.now() + leaseMs);
     if (this.#find(digest)?.repositories.includes(repository)) return;
     const key = `${repository}@${digest}`;
     let pull = this.#pulls.get(key);
@@ -143,7 +143,7 @@ export class Images {
       onProgress(pull.latest);
     }
     await pull.done;
-    this.#leases.set(digest, Date.now() + leaseMs);
+    this.#leases.set(digest, performance.now() + leaseMs);
   }
 
   #begin(repository: string, digest: string): Pull {
@@ -204,7 +204,8 @@ export class Images {
 
   async #collect(atLeast: number): Promise<number> {
     if (!existsSync(`${this.#dir}/storage`)) return 0;
-    for (const [digest, until] of this.#leases) if (until < Date.now()) this.#leases.delete(digest);
+    for (const [digest, until] of this.#leases)
+      if (until < performance.now()) this.#leases.delete(digest);
     // What failed pulls left. It changes the index at once, so that none can start in between.
     if (this.#running === 0) await this.#storage.removeRemains();
     const disk = await this.#storage.disk();
@@ -271,7 +272,7 @@ export class Images {
 
   /** Once more when there was no room and some could be made, or when a removal may have taken its layers. */
   async #pull(repository: string, digest: string, pull: Pull): Promise<void> {
-    const began = Date.now();
+    const began = performance.now();
     const source = this.#source(repository, digest);
     const before = new Set(this.#storage.layers().map(({ id }) => id));
     for (let attempt = 1; ; attempt++) {
@@ -286,7 +287,7 @@ export class Images {
         step('record-image');
         this.#record(repository, digest);
         const bytes = this.#bytesOf(digest, before);
-        this.#emit({ type: 'image-pulled', seconds: (Date.now() - began) / 1000, bytes });
+        this.#emit({ type: 'image-pulled', seconds: (performance.now() - began) / 1000, bytes });
         return;
       } catch (thrown) {
         const error = pullError(`${repository}@${digest}`, thrown, this.#deadlineMs);

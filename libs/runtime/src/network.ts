@@ -266,9 +266,9 @@ const vanishMs = 1000;
  * which costs a fraction of removing one; only what does not go by itself is deleted.
  */
 export async function removeInterface(name: string): Promise<void> {
-  const deadline = Date.now() + vanishMs;
+  const deadline = performance.now() + vanishMs;
   for (let wait = 1; existsSync(`/sys/class/net/${name}`); wait = Math.min(wait * 2, 20)) {
-    if (Date.now() > deadline) return deleteInterface(name);
+    if (performance.now() > deadline) return deleteInterface(name);
     await delay(wait);
   }
 }

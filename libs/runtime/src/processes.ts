@@ -53,7 +53,7 @@ export function signal(process: ProcessIdentity, number: number): boolean {
 
 /** Kills every conmon and crun whose command line names `dir`, until there is none: those of a half-made container. */
 export async function killSupervisors(dir: string, deadlineMs = 10_000): Promise<void> {
-  const deadline = Date.now() + deadlineMs;
+  const deadline = performance.now() + deadlineMs;
   for (;;) {
     const found = readdirSync('/proc')
       .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
@@ -61,7 +61,7 @@ export async function killSupervisors(dir: string, deadlineMs = 10_000): Promise
       .filter((identity) => identity !== null)
       .filter(({ pid }) => supervises(argumentsOf(pid), dir));
     if (found.length === 0) return;
-    if (Date.now() > deadline)
+    if (performance.now() > deadline)
       throw new Error(`Process ${found[0]?.pid} survived SIGKILL for ${deadlineMs} ms.`);
     for (const identity of found) signal(identity, 9);
     await delay(2);

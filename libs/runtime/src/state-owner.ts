@@ -15,11 +15,11 @@ const patienceMs = 1000;
 export async function holdStateDir(dir: string): Promise<void> {
   if (held.has(dir)) return;
   const name = createHash('sha256').update(dir).digest('hex').slice(0, 32);
-  const deadline = Date.now() + patienceMs;
+  const deadline = performance.now() + patienceMs;
   for (;;) {
     const server = await listen(`\0bulkhead-runtime-${name}`);
     if (server) return void held.set(dir, server);
-    if (Date.now() > deadline)
+    if (performance.now() > deadline)
       throw new Error(`Another process runs the containers of ${dir}; stop it first.`);
     await delay(20);
   }

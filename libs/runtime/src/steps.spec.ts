@@ -248,9 +248,9 @@ async function prepare(scenario: Scenario): Promise<(of: Agent) => Promise<unkno
 async function expectCount(present: readonly ContainerStatus[], state: string): Promise<void> {
   const wanted = expected.get(state);
   let found: string[] = [];
-  const deadline = Date.now() + 5000;
+  const deadline = performance.now() + 5000;
   do found = await count(present);
-  while (found.join() !== wanted?.join() && Date.now() < deadline);
+  while (found.join() !== wanted?.join() && performance.now() < deadline);
   expect(found).toEqual(wanted);
 }
 

@@ -45,10 +45,11 @@ export async function untilItHasNamespace(
   void ended.then(() => (hasEnded = true));
   const link = (process: string): string => readlinkSync(`/proc/${process}/ns/${kind}`);
   const ours = link('self');
-  const deadline = Date.now() + 10_000;
+  const deadline = performance.now() + 10_000;
   while (hasEnded || link(String(pid)) === ours) {
     if (hasEnded) throw new Error(`unshare --${kind} failed; are ${kind} namespaces allowed here?`);
-    if (Date.now() > deadline) throw new Error(`unshare --${kind} made no namespace within 10 s`);
+    if (performance.now() > deadline)
+      throw new Error(`unshare --${kind} made no namespace within 10 s`);
     await delay(1);
   }
 }

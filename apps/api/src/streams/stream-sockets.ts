@@ -191,8 +191,8 @@ export class StreamSockets {
   /** The node of a task as soon as it runs or has run; null when it will not, and the client knows why. */
   async #whenPlaced(client: ClientStream, errand: Errand): Promise<string | null> {
     const { caller, tenantId, permission, appId, instance } = errand;
-    const deadline = Date.now() + this.#limits.taskWaitMs;
-    while (!client.closed.aborted && Date.now() < deadline) {
+    const deadline = performance.now() + this.#limits.taskWaitMs;
+    while (!client.closed.aborted && performance.now() < deadline) {
       const task = await this.#o.tenancy.run(caller, { tenantId, permission }, (tx) =>
         tx.instances.placeOfTask(appId, instance),
       );

@@ -139,7 +139,7 @@ export class HaproxyFollower {
   async #rest(): Promise<void> {
     if (this.#dirty.size > 0 || this.#full || this.#stop.signal.aborted) return;
     const drainAge =
-      Date.now() - Math.max(0, ...[...this.#draining.values()].map(({ since }) => since));
+      performance.now() - Math.max(0, ...[...this.#draining.values()].map(({ since }) => since));
     const wait = this.#draining.size > 0 ? Math.min(200, 20 + drainAge / 10) : lookEveryMs;
     const timer = new AbortController();
     await new Promise<void>((resolve) => {
@@ -152,7 +152,7 @@ export class HaproxyFollower {
 
   async #pass(): Promise<void> {
     const { table } = this.#options;
-    const now = Date.now();
+    const now = performance.now();
     const heal = now >= this.#nextFull;
     const full = this.#full || heal;
     const taken = new Set<string>();
@@ -180,7 +180,7 @@ export class HaproxyFollower {
       if (filesLast) this.#writeFiles(taken.size > 0, false);
       if (full) {
         this.#full = false;
-        this.#nextFull = Date.now() + fullEveryMs;
+        this.#nextFull = performance.now() + fullEveryMs;
       }
       const drained = await this.#reap(current);
       for (const { host, revision } of targets) {
@@ -247,7 +247,8 @@ export class HaproxyFollower {
       // An old worker may have requests on what left, however long ago: it is looked at before any promise.
       const mayBeOld =
         this.#workers.old.size > 0 && (asked.has(target.host) || target.backends.length === 0);
-      if (leaving || mayBeOld) this.#draining.set(target.host, { since: Date.now(), quiet: 0 });
+      if (leaving || mayBeOld)
+        this.#draining.set(target.host, { since: performance.now(), quiet: 0 });
     }
   }
 
@@ -258,7 +259,7 @@ export class HaproxyFollower {
     const old = await this.#lookAtOld();
     const drained: HostTarget[] = [];
     for (const target of this.#targets([...this.#draining.keys()])) {
-      const now = Date.now();
+      const now = performance.now();
       const drain = this.#draining.get(target.host) ?? { since: now, quiet: 0 };
       const empty = await worker.reap(target, now, drainMs);
       // Two looks: a request that chose a server a moment before the reload counts by the second.

@@ -253,7 +253,7 @@ async function usage(
       const use = runtime.use(instance);
       const limits = runtime.limits(instance);
       if (!use || !limits) continue;
-      const at = Date.now();
+      const at = performance.now();
       const value = reckon(instance, { at, use }, before.get(instance) ?? null, limits);
       before.set(instance, { at, use });
       await wire.send({ value: JSON.stringify(value) });

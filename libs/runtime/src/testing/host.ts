@@ -128,9 +128,9 @@ export async function until(
   condition: () => boolean | Promise<boolean>,
   deadlineMs = 15_000,
 ): Promise<void> {
-  const deadline = Date.now() + deadlineMs;
+  const deadline = performance.now() + deadlineMs;
   while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`Not within ${deadlineMs} ms: ${what}`);
+    if (performance.now() > deadline) throw new Error(`Not within ${deadlineMs} ms: ${what}`);
     await delay(10);
   }
 }
