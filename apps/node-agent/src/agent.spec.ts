@@ -467,7 +467,7 @@ test("the youngest word on a tenant's limits counts for all its instances", asyn
   const older = await host.spec();
   const limited = (cpuCapMillis: number, asOf: number) => ({
     ...older.tenant,
-    limits: { cpuWeight: 100, cpuCapMillis, asOf },
+    limits: { cpuWeight: 100, cpuCapMillis, pids: null, asOf },
   });
   await plane.want({ ...(await host.spec({ instance: two })), tenant: limited(3000, 20) });
   await plane.state(two, 'ready');

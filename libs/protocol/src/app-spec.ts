@@ -86,6 +86,8 @@ export const tenantLimits = z.object({
   cpuWeight: z.number().int().min(1).max(10_000).default(100),
   /** Hard cap, in thousandths of a core; null: none. */
   cpuCapMillis: z.number().int().min(10).nullable().default(null),
+  /** Processes and threads; null: no more than each instance may. */
+  pids: z.number().int().min(8).max(4_194_304).nullable().default(null),
   /** When this was read from the truth, ms since 1970: of two specifications the younger knows better. */
   asOf: z.number().int().min(0).default(0),
 });

@@ -27,6 +27,7 @@ describe('cgroup v2', () => {
   const fresh = (dir: string) => ({
     [`${dir}/cpu.weight`]: '100\n',
     [`${dir}/cpu.max`]: 'max 100000\n',
+    [`${dir}/pids.max`]: 'max\n',
   });
   const container = {
     ...fresh('t/c'),
@@ -34,7 +35,6 @@ describe('cgroup v2', () => {
     't/c/memory.high': 'max\n',
     't/c/memory.current': '1000\n',
     't/c/memory.swap.max': 'max\n',
-    't/c/pids.max': 'max\n',
     't/c/io.max': '',
     't/c/hugetlb.2MB.max': 'max\n',
     't/c/hugetlb.2MB.rsvd.max': 'max\n',
@@ -60,10 +60,12 @@ describe('cgroup v2', () => {
   it('limits a tenant, and takes its ceiling away', () => {
     const { root, read } = tree(fresh('t'));
     const limits = new V2Limits(() => root, []);
-    limits.tenant('t', { cpuWeight: 300, cpuCapMillis: 2500, asOf: 0 });
+    limits.tenant('t', { cpuWeight: 300, cpuCapMillis: 2500, pids: 900, asOf: 0 });
     expect([read('t/cpu.weight'), read('t/cpu.max')]).toEqual(['300', '250000 100000']);
+    expect(read('t/pids.max')).toBe('900');
     limits.tenant('t', defaultTenantLimits);
     expect([read('t/cpu.weight'), read('t/cpu.max')]).toEqual(['100', 'max 100000']);
+    expect(read('t/pids.max')).toBe('max');
   });
 
   it('does not lower memory below what is in use', () => {
@@ -91,6 +93,7 @@ describe('cgroup v1', () => {
   const files = {
     ...cpu('t'),
     ...cpu('t/c'),
+    'pids/t/pids.max': 'max\n',
     'pids/t/c/pids.max': 'max\n',
     'memory/t/c/memory.limit_in_bytes': '9223372036854771712\n',
     'memory/t/c/memory.memsw.limit_in_bytes': '9223372036854771712\n',
@@ -114,9 +117,14 @@ describe('cgroup v1', () => {
     expect(read('blkio/t/c/blkio.throttle.write_bps_device')).toBe('8:0 52428800');
     expect(read('blkio/t/c/blkio.throttle.read_iops_device')).toBe('8:0 2000');
     expect(read('hugetlb/t/c/hugetlb.2MB.limit_in_bytes')).toBe('0');
-    limits.tenant('t', { ...defaultTenantLimits, cpuCapMillis: 700 }, new Map([['c', 1500]]));
+    limits.tenant(
+      't',
+      { ...defaultTenantLimits, cpuCapMillis: 700, pids: 512 },
+      new Map([['c', 1500]]),
+    );
     expect(read('cpu/t/cpu.shares')).toBe('1024\n');
     expect(read('cpu/t/cpu.cfs_quota_us')).toBe('70000');
+    expect(read('pids/t/pids.max')).toBe('512');
     expect(read('cpu/t/c/cpu.cfs_quota_us')).toBe('70000');
     limits.container('t/c', resources, ['8:0']);
     expect(read('cpu/t/c/cpu.cfs_quota_us')).toBe('70000');

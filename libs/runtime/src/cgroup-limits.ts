@@ -38,6 +38,7 @@ export class V1Limits implements CgroupLimits {
 
   /** A quota above the parent's is refused (EINVAL) on v1, in either order: children go first when it falls, last when it rises. */
   tenant(path: string, limits: TenantLimits, caps: ReadonlyMap<string, number>): void {
+    set(`${this.#dir('pids', path)}/pids.max`, String(limits.pids ?? 'max'));
     const dir = this.#dir('cpu', path);
     // 100 is the default weight of v2, 1024 that of v1.
     set(`${dir}/cpu.shares`, String(Math.max(2, Math.round(limits.cpuWeight * 10.24))));
@@ -137,6 +138,7 @@ export class V2Limits implements CgroupLimits {
     set(`${dir}/cpu.weight`, String(limits.cpuWeight));
     const cap = limits.cpuCapMillis === null ? 'max' : quotaOf(limits.cpuCapMillis);
     set(`${dir}/cpu.max`, `${cap} ${period}`);
+    set(`${dir}/pids.max`, String(limits.pids ?? 'max'));
   }
 
   container(path: string, resources: Resources, disks: readonly string[]): void {

@@ -311,6 +311,20 @@ describe('a hog hurts itself only', () => {
     ).toBeLessThan(33);
   });
 
+  it('fork bombs of one tenant, each within its own limit', async () => {
+    const bomb = sh(
+      `f() { while :; do sleep 1000 & done; }; f 2>&1 | while read -r line; do echo "$line"; sleep 0.1; done; exec sleep 1000`,
+    );
+    const tenantLimits = { ...defaultTenantLimits, pids: 60 };
+    const first = spec(bomb, { pids: 40 }, { tenantLimits });
+    await runtime.start(first);
+    await eventually(async () => (await linesOf(first.id)).some((line) => /can't fork/.test(line)));
+    const second = spec(bomb, { pids: 40 }, { tenantLimits });
+    await beside(second, (lines) => lines.some((line) => /can't fork/.test(line)));
+    expect(Number(cgroupFile('tenant-a', 'pids.current', 'pids.current'))).toBeLessThanOrEqual(60);
+    expect(Number(cgroupFile('tenant-a', 'pids.max', 'pids.max'))).toBe(60);
+  });
+
   it.each([
     ['memory', `my @a; push @a, "x" x 1e6 while 1`],
     // Each mapping is merged with its neighbour unless every other one differs.

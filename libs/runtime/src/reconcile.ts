@@ -11,6 +11,7 @@ import { isAlive, killSupervisors } from './processes.ts';
 import { prepareRunDir, runDir } from './run-dir.ts';
 import type { RuntimeEvent } from './runtime.ts';
 import type { ContainerRecord } from './state.ts';
+import { raiseHostPids } from './host-pids.ts';
 import { raiseHostWatches } from './watches.ts';
 import { ensureRoutes } from './fleet-routes.ts';
 import { step } from './steps.ts';
@@ -40,6 +41,8 @@ export async function prepareHost(host: Host, stateDir: string): Promise<void> {
   host.cgroups.ensure(conmonCgroup(host));
   step('raise-watches');
   raiseHostWatches(host.addresses.last);
+  step('raise-pids');
+  raiseHostPids();
   await host.firewall.apply();
 }
 

@@ -111,6 +111,7 @@ const cases: Record<Step, readonly Scenario[]> = {
   'enable-quotas': ['first'],
   'make-conmon-cgroup': ['recover', 'first'],
   'raise-watches': ['recover', 'first'],
+  'raise-pids': ['recover', 'first'],
   'set-policy-rules': ['recover', 'first'],
   'load-rules': ['recover', 'first'],
   judge: ['recover'],

@@ -71,6 +71,7 @@ export const steps = {
     'enable-quotas',
     'make-conmon-cgroup',
     'raise-watches',
+    'raise-pids',
     'set-policy-rules',
     'load-rules',
     'judge',

@@ -22,7 +22,10 @@ export const specRow = {
         select: {
           id: true,
           slug: true,
-          limits: { where: { resource: 'cpuMillis' }, select: { limit: true } },
+          limits: {
+            where: { resource: { in: ['cpuMillis', 'instances'] } },
+            select: { resource: true, limit: true },
+          },
         },
       },
     },
@@ -89,15 +92,27 @@ export async function instanceSpecOf(
 
 /**
  * On each node a tenant gets no more CPU than its quota is in all, though its instances may burst
- * beyond what they reserve. Everybody's weight is the same: there is one plan.
+ * beyond what they reserve, and so many processes for each instance of its quota: the kernel has
+ * ids for all tenants together. Everybody's weight is the same: there is one plan.
  */
-function tenantLimitsOf(overrides: readonly { limit: bigint }[], readAt: Date): TenantLimits {
-  const quota = Number(overrides[0]?.limit ?? quotaResources.cpuMillis.limit);
+function tenantLimitsOf(
+  overrides: readonly { resource: string; limit: bigint }[],
+  readAt: Date,
+): TenantLimits {
+  const quotaOf = (resource: 'cpuMillis' | 'instances') =>
+    Number(
+      overrides.find((each) => each.resource === resource)?.limit ?? quotaResources[resource].limit,
+    );
   // A quota of nothing stops what is new, and what runs already goes on slowly.
-  const cpuCapMillis = Math.max(leastCapMillis, quota);
-  return { ...defaultTenantLimits, cpuCapMillis, asOf: readAt.getTime() };
+  const cpuCapMillis = Math.max(leastCapMillis, quotaOf('cpuMillis'));
+  const pids = Math.min(mostPids, Math.max(1, quotaOf('instances')) * pidsPerInstance);
+  return { ...defaultTenantLimits, cpuCapMillis, pids, asOf: readAt.getTime() };
 }
 const leastCapMillis = 100;
+/** Twice what an instance may have that asks for nothing else. */
+const pidsPerInstance = 512;
+/** Of all that Linux can number. */
+const mostPids = 1_000_000;
 
 /** Opens each release's config once, however many instances of it are published together. */
 export function configOnce(tx: PlatformTx) {
