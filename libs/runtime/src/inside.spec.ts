@@ -157,6 +157,17 @@ describe('exec', () => {
     expect(hog.code).toBe(137);
   });
 
+  it('has open what is its own and nothing of the platform’s, as everything inside', async () => {
+    const listed = sh('exec 7</etc/passwd; ls /proc/self/fd; ls /proc/1/fd');
+    // What the command opened itself (7, and the directory that it lists) shows that more would be seen.
+    const open = ['0', '1', '2', '3', '7', '0', '1', '2'];
+    expect((await outputOf(await exec(listed))).out.trim().split(/\s+/)).toEqual(open);
+    const typed = await onTerminal(listed);
+    const shown = await shows(typed)(/7[^]*0[^]*1[^]*2/);
+    expect(shown.trim().split(/\s+/)).toEqual(open);
+    await typed.end;
+  });
+
   it('of an agent that was killed leaves nothing behind', async () => {
     const run = await exec(['sleep', '4321']);
     run.end.catch(() => undefined);

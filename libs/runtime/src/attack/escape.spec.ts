@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { constants } from 'node:os';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createRuntime } from '../host-runtime.ts';
@@ -66,6 +67,8 @@ const attacks: readonly Attack[] = [
     'readonly',
     'userns',
   ),
+  attack('a control group', 'group()', EROFS, 'cgroup-read-only', 'userns'),
+  attack('memory that is shared on the host', 'shared()', 'EINVAL', 'ipcns'),
   attack(
     'interrupts by another name',
     'holds("/proc/thread-self/root/proc/interrupts")',
@@ -75,6 +78,7 @@ const attacks: readonly Attack[] = [
 ];
 
 const perl = `
+sub group { my $d = "/sys/fs/cgroup/" . (-d "/sys/fs/cgroup/memory" ? "memory/x" : "x"); mkdir($d) ? (rmdir($d), 0)[1] : $!+0 }
 sub call { my ($n, @a) = @_; syscall($n, @a) == -1 ? $!+0 : 0 }
 sub cloned { my $p = syscall(56, $_[0], 0, 0, 0, 0); return $!+0 if $p == -1; syscall(60, 0) if $p == 0; 0 }
 sub put { sysopen(my $f, $_[0], 1) or return $!+0; defined(syswrite($f, $_[1])) ? 0 : $!+0 }
@@ -92,8 +96,12 @@ describe.runIf(process.arch === 'x64')('root inside', () => {
   let options: RuntimeOptions;
   let runtime: ContainerRuntime;
   let image: TestImage;
+  /** Of the host, for everybody there. */
+  let sharedMemory: string;
 
   beforeAll(async () => {
+    const made = execFileSync('ipcmk', ['-M', '4096', '-p', '0666'], { encoding: 'utf8' });
+    sharedMemory = /\d+/.exec(made)?.[0] ?? '';
     registry = await startRegistry();
     options = testOptions([registry.host]);
     runtime = createRuntime(options);
@@ -103,6 +111,7 @@ describe.runIf(process.arch === 'x64')('root inside', () => {
   });
 
   afterAll(async () => {
+    execFileSync('ipcrm', ['-m', sharedMemory]);
     await runtime.destroy();
     await registry.close();
     removeState(options);
@@ -123,7 +132,12 @@ describe.runIf(process.arch === 'x64')('root inside', () => {
       ({ probe }, index) =>
         `unless ($pid = fork) { my $r = do { ${probe} }; syswrite(STDOUT, "${index} $r\\n"); syscall(231, 0) } waitpid($pid, 0);`,
     );
-    const spec = containerSpec(image, ['perl', '-e', `${perl} my $pid; ${probes.join('\n')}`]);
+    const shared = `sub shared { my $b = "\\0" x 200; call(31, ${sharedMemory}, 2, $b) }`;
+    const spec = containerSpec(image, [
+      'perl',
+      '-e',
+      `${perl} ${shared} my $pid; ${probes.join('\n')}`,
+    ]);
     wallsRemoved.set(spec.id, removed);
     const { out } = await runToEnd(runtime, spec);
     return new Map(

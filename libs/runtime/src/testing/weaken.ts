@@ -6,10 +6,12 @@ import type * as Watches from '../watches.ts';
  * Containers with one wall taken out, for the controls of the attack suite. Production code has no
  * door for this: a spec replaces the module `oci-config.ts` by `weakened(...)` in its own process.
  */
-export type Wall = 'seccomp' | 'capabilities' | 'userns' | 'masks' | 'readonly';
+export type Wall =
+  'seccomp' | 'capabilities' | 'userns' | 'ipcns' | 'masks' | 'readonly' | 'cgroup-read-only';
 
 interface Config {
   process: { capabilities: Record<string, string[]> };
+  mounts: { type: string; destination: string; options: string[] }[];
   linux: {
     namespaces: { type: string }[];
     uidMappings?: unknown;
@@ -48,6 +50,13 @@ const remove: Record<Wall, (config: Config) => void> = {
     linux.namespaces = linux.namespaces.filter((namespace) => namespace.type !== 'user');
     delete linux.uidMappings;
     delete linux.gidMappings;
+  },
+  ipcns: ({ linux }) => {
+    linux.namespaces = linux.namespaces.filter((namespace) => namespace.type !== 'ipc');
+  },
+  'cgroup-read-only': ({ mounts }) => {
+    for (const mount of mounts)
+      if (mount.type === 'cgroup') mount.options = mount.options.filter((each) => each !== 'ro');
   },
   masks: (config) => (config.linux.maskedPaths = []),
   readonly: (config) => (config.linux.readonlyPaths = []),
