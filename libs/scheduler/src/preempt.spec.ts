@@ -49,6 +49,37 @@ function claimsOf(nodes: NodeSnapshot[], occupants: Occupant[], wants: Want[], s
 }
 
 describe('whose room is taken', () => {
+  test('of several resources those that together are enough, without one that turned out not to be needed', () => {
+    const sized = (id: string, cpuMillis: number, memoryMiB: number): Occupant => ({
+      ...occupant(id, 'a', 0, 0),
+      needs: { cpuMillis, memoryMiB, diskMiB: 1 },
+    });
+    const there = [sized('both', 6, 6), sized('cpu', 10, 1), sized('memory', 1, 10)];
+    const full = node('a', 17, {
+      capacity: { cpuMillis: 17, memoryMiB: 17, diskMiB: 10_000, instances: 100 },
+    });
+    const asking = want('w', 0, { needs: { cpuMillis: 11, memoryMiB: 11, diskMiB: 1 } });
+    expect(claimsOf([full], there, [asking])).toEqual([
+      { want: 'w', node: 'a', victims: ['cpu', 'memory'] },
+    ]);
+  });
+
+  test('what is alike is served as if each had asked every node anew', () => {
+    const nodes = ['a', 'b', 'c'].map((id) => node(id, 100));
+    const there = nodes.flatMap(({ id }) => [
+      occupant(`${id}-0`, id, 50, 0),
+      occupant(`${id}-1`, id, 50, 1),
+    ]);
+    const wants = Array.from({ length: 7 }, (_, index) => want(`w${index}`, 40));
+    const together = claimsOf(nodes, there, wants);
+    // Three of the lowest first, one on each node; then the others; the seventh finds nobody.
+    expect(together.map(({ victims }) => victims.map((id) => id.slice(2)).join())).toEqual([
+      ...['0', '0', '0'],
+      ...['1', '1', '1'],
+    ]);
+    expect(new Set(together.flatMap(({ victims }) => victims)).size).toBe(6);
+  });
+
   test('the lowest of priority, though more of them', () => {
     const there = [
       occupant('n', 'a', 60, 1),

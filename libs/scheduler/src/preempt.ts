@@ -25,23 +25,25 @@ export function preempt(
 ): Claim[] {
   const places = placesOf(snapshot, wants, plan, occupants);
   const refused = new Set(plan.refusals.map(({ want }) => want));
+  const lowest = occupants.reduce((least, { priority }) => Math.min(least, priority), Infinity);
   const claims: Claim[] = [];
-  /** What found nothing: room only shrinks from here on, so its like finds nothing either. */
-  const hopeless = new Set<string>();
-  const mayTake = (want: Want): boolean =>
-    want.claim === null && occupants.some(({ priority }) => priority < want.priority);
-  const asking = wants.filter((want) => refused.has(want.id) && mayTake(want)).sort(firstServed);
-  for (const want of asking) {
+  const asking = wants
+    .filter(({ id, claim, priority }) => claim === null && priority > lowest && refused.has(id))
+    .map((want) => ({ want, like: likeOf(want) }))
+    .sort(firstServed);
+  let offers = null as Offers | null;
+  let likesServed = 0;
+  for (const { want, like } of asking) {
     if (claims.length === mostClaims) break;
-    const { process, needs, priority, pool, labels, mostPerNode } = want;
-    const limit = mostPerNode === null ? null : [process, mostPerNode];
-    const like = JSON.stringify([needs, priority, pool, Object.entries(labels).sort(), limit]);
-    if (hopeless.has(like)) continue;
-    const best = bestOffer(places, want, seed);
-    if (!best) {
-      hopeless.add(like);
-      continue;
+    // Those that are alike come one after the other, so that each node is asked once for all of them.
+    if (offers?.like !== like) {
+      if (likesServed === mostLikes) break;
+      offers = new Offers(like, want, places, seed);
     }
+    const best = offers.best();
+    // Room only shrinks from here on: its like finds nothing either.
+    if (!best) continue;
+    if (offers.isFirst()) likesServed += 1;
     best.place.accept(best.victims, amountsOf(want.needs), want.process);
     const victims = best.victims.map(({ id }) => id).sort();
     claims.push({ want: want.id, node: best.place.room.node.id, victims });
@@ -51,32 +53,81 @@ export function preempt(
 
 /** Of one call; the rest is for the next, which sees what became of these. */
 const mostClaims = 500;
+/** So many sets of wants that are alike are served in one call, which keeps it short. */
+const mostLikes = 100;
 
 interface Offer {
   readonly place: Place;
   readonly victims: readonly Occupant[];
 }
 
-/** By priority, then the largest, which finds room least easily. */
-function firstServed(a: Want, b: Want): number {
-  const size = ({ needs }: Want): number => needs.memoryMiB + needs.cpuMillis;
-  return b.priority - a.priority || size(b) - size(a) || (a.id < b.id ? -1 : 1);
+interface Asking {
+  readonly want: Want;
+  readonly like: string;
 }
 
-function bestOffer(places: readonly Place[], want: Want, seed: number): Offer | null {
-  const needs = amountsOf(want.needs);
-  let best: { offer: Offer; cost: readonly number[] } | null = null;
-  for (const place of places) {
-    const victims = place.victimsFor(want, needs);
-    if (victims === null) continue;
+/** Equal for wants that every node would answer alike. */
+function likeOf({ process, needs, priority, pool, labels, mostPerNode }: Want): string {
+  const limit = mostPerNode === null ? null : [process, mostPerNode];
+  return JSON.stringify([needs, priority, pool, Object.entries(labels).sort(), limit]);
+}
+
+/** By priority, then the largest, which finds room least easily; those that are alike together. */
+function firstServed(a: Asking, b: Asking): number {
+  const size = ({ needs }: Want): number => needs.memoryMiB + needs.cpuMillis;
+  return (
+    b.want.priority - a.want.priority ||
+    size(b.want) - size(a.want) ||
+    (a.like === b.like ? (a.want.id < b.want.id ? -1 : 1) : a.like < b.like ? -1 : 1)
+  );
+}
+
+/** What each node offers to wants that are alike: asked once, and again where something changed. */
+class Offers {
+  readonly like: string;
+  readonly #want: Want;
+  readonly #needs: Amounts;
+  readonly #seed: number;
+  readonly #places: readonly Place[];
+  readonly #known: { version: number; offer: Offer | null; cost: readonly number[] }[] = [];
+  #found = 0;
+
+  constructor(like: string, want: Want, places: readonly Place[], seed: number) {
+    this.like = like;
+    this.#want = want;
+    this.#needs = amountsOf(want.needs);
+    this.#places = places;
+    this.#seed = seed;
+  }
+
+  best(): Offer | null {
+    let best: { offer: Offer; cost: readonly number[] } | null = null;
+    for (const [index, place] of this.#places.entries()) {
+      let known = this.#known[index];
+      if (known?.version !== place.version) known = this.#known[index] = this.#ask(place);
+      const { offer, cost } = known;
+      if (offer && (best === null || isLess(cost, best.cost))) best = { offer, cost };
+    }
+    if (best) this.#found += 1;
+    return best?.offer ?? null;
+  }
+
+  /** Whether the last one found was the first. */
+  isFirst(): boolean {
+    return this.#found === 1;
+  }
+
+  #ask(place: Place) {
+    const { version } = place;
+    const victims = place.victimsFor(this.#want, this.#needs);
+    if (victims === null) return { version, offer: null, cost: [] };
     const highest = Math.max(-Infinity, ...victims.map(({ priority }) => priority));
     const cost = [
-      ...[highest, victims.length, place.excess(victims, needs)],
-      hash(seed, place.room.node.id),
+      ...[highest, victims.length, place.excess(victims, this.#needs)],
+      hash(this.#seed, place.room.node.id),
     ];
-    if (best === null || isLess(cost, best.cost)) best = { offer: { place, victims }, cost };
+    return { version, offer: { place, victims }, cost };
   }
-  return best?.offer ?? null;
 }
 
 function isLess(a: readonly number[], b: readonly number[]): boolean {
@@ -109,7 +160,11 @@ function placesOf(
 /** A node, with what will be free on it when all that leaves has left, and who else could be told to. */
 class Place {
   readonly room: Room;
+  /** Raised by every change. */
+  version = 0;
   #candidates: readonly Occupant[];
+  /** Candidates below a priority, and what they have; of the present version. */
+  #below = new Map<number, { lower: readonly Occupant[]; sum: Amounts }>();
 
   constructor(room: Room, occupants: readonly Occupant[]) {
     this.room = room;
@@ -121,11 +176,10 @@ class Place {
 
   /** Who must go so that the want fits; null when not even all of a lower priority would do. */
   victimsFor(want: Want, needs: Amounts): Occupant[] | null {
-    const lower = this.#candidates.filter(({ priority }) => priority < want.priority);
-    const all = sumOf(lower);
-    this.room.release(all);
+    const { lower, sum } = this.#lowerThan(want.priority);
+    this.room.release(sum);
     const isPossible = isAllowed(want, needs, this.room);
-    this.room.keep(all);
+    this.room.keep(sum);
     if (!isPossible) return null;
     const lack = this.#lackOf(needs);
     for (const level of new Set(lower.map(({ priority }) => priority))) {
@@ -152,6 +206,18 @@ class Place {
     this.room.release(sumOf(victims));
     this.room.reserve(process, needs);
     this.#candidates = this.#candidates.filter((each) => !victims.includes(each));
+    this.#below.clear();
+    this.version += 1;
+  }
+
+  #lowerThan(priority: number) {
+    let known = this.#below.get(priority);
+    if (!known) {
+      const lower = this.#candidates.filter((each) => each.priority < priority);
+      known = { lower, sum: sumOf(lower) };
+      this.#below.set(priority, known);
+    }
+    return known;
   }
 
   #lackOf(needs: Amounts): Amounts {

@@ -30,9 +30,10 @@ export function rebalance(snapshot: Snapshot, movable: readonly Movable[], budge
   const rooms = new Map(
     snapshot.nodes.map((node) => [node.id, new Room(node, snapshot.pools, new Set())]),
   );
+  const zones = Map.groupBy(rooms.values(), zoneOf);
   const byProcess = Map.groupBy(movable, ({ process }) => process);
   const spreads = [...byProcess.values()]
-    .map((instances) => new Spread(instances, rooms))
+    .map((instances) => new Spread(instances, rooms, zones))
     .sort((a, b) => b.worst - a.worst || (a.process < b.process ? -1 : 1));
   const moves: Move[] = [];
   for (const spread of spreads) {
@@ -51,14 +52,18 @@ class Spread {
   readonly process: string;
   readonly want: Want;
   readonly worst: number;
-  readonly #instances: readonly Movable[];
   readonly #rooms: ReadonlyMap<string, Room>;
+  readonly #zones: ReadonlyMap<string, readonly Room[]>;
   readonly #onNode: ReadonlyMap<string, readonly Movable[]>;
   readonly #inZone = new Map<string, number>();
 
-  constructor(instances: readonly Movable[], rooms: ReadonlyMap<string, Room>) {
-    this.#instances = instances;
+  constructor(
+    instances: readonly Movable[],
+    rooms: ReadonlyMap<string, Room>,
+    zones: ReadonlyMap<string, readonly Room[]>,
+  ) {
     this.#rooms = rooms;
+    this.#zones = zones;
     this.want = instances[0] as Movable;
     this.process = this.want.process;
     this.#onNode = Map.groupBy(instances, ({ node }) => node);
@@ -72,19 +77,39 @@ class Spread {
   /** From where most are to where fewest are, of the nodes that would take it. */
   bestMove(): Move | null {
     const needs = amountsOf(this.want.needs);
-    let best: { to: Room; from: string; gain: readonly [number, number] } | null = null;
-    const targets = [...this.#rooms.values()].filter((room) => isAllowed(this.want, needs, room));
-    for (const to of targets) {
-      for (const from of this.#onNode.keys()) {
-        const gain = this.#gain(from, to);
-        if (gain && (best === null || isMore(gain, best.gain))) best = { to, from, gain };
-      }
+    for (const { from, rooms } of this.#worthwhile()) {
+      const to = rooms().find((room) => isAllowed(this.want, needs, room));
+      if (!to) continue;
+      // The youngest id of its node: any would do, but always the same one.
+      const instance = this.#onNode.get(from)?.map(({ id }) => id);
+      return { instance: instance?.sort().at(-1) as string, from, to: to.node.id };
     }
-    if (best === null) return null;
-    const { from, to } = best;
-    // The youngest id of its node: any would do, but always the same one.
-    const instance = this.#instances.filter(({ node }) => node === from).map(({ id }) => id);
-    return { instance: instance.sort().at(-1) as string, from, to: to.node.id };
+    return null;
+  }
+
+  /**
+   * Ways that are worth it, the best first. Of the nodes of a zone without an instance all are the
+   * same, so that a fleet of ten thousand is looked through only where there is something to win.
+   */
+  #worthwhile() {
+    const ways: { gain: readonly [number, number]; from: string; rooms: () => Room[] }[] = [];
+    const consider = (sample: Room, rooms: () => Room[]) => {
+      let best: { gain: readonly [number, number]; from: string } | null = null;
+      for (const from of this.#onNode.keys()) {
+        const gain = this.#gain(from, sample);
+        if (gain && (best === null || isMore(gain, best.gain))) best = { gain, from };
+      }
+      if (best) ways.push({ ...best, rooms });
+    };
+    for (const rooms of this.#zones.values()) {
+      const empty = rooms.find(({ node }) => !this.#onNode.has(node.id));
+      if (empty) consider(empty, () => rooms.filter(({ node }) => !this.#onNode.has(node.id)));
+    }
+    for (const node of this.#onNode.keys()) {
+      const room = this.#rooms.get(node);
+      if (room) consider(room, () => [room]);
+    }
+    return ways.sort((a, b) => b.gain[0] - a.gain[0] || b.gain[1] - a.gain[1]);
   }
 
   /** How much more there is in the one zone, and on the one node, than in the other; null when it is not worth it. */

@@ -244,6 +244,7 @@ export class Controllers {
       tenancy: this.#options.tenancy,
       imagesOf: (node) => this.#nodes.imagesOf(node),
       mostMoves: this.#options.mostMoves ?? defaultMoves,
+      seed: () => randomInt(2 ** 31),
     });
     metrics.moves.inc(apps.length);
     this.#lookAt(apps);

@@ -1,4 +1,11 @@
-import { existsSync, readdirSync, readFileSync, readlinkSync, realpathSync } from 'node:fs';
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  type Dirent,
+} from 'node:fs';
 import { planAddresses, idsPerContainer } from '../addresses.ts';
 import { run } from '../exec.ts';
 import { runDir } from '../run-dir.ts';
@@ -100,8 +107,15 @@ function processes(
 
 /** Directories below, each with a slash before it; none when `path` is not there. */
 function tree(path: string): string[] {
-  if (!existsSync(path)) return [];
-  const below = readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  // It may end while it is looked at; who counts counts again.
+  let entries: Dirent[];
+  try {
+    entries = readdirSync(path, { withFileTypes: true });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+  const below = entries.filter((entry) => entry.isDirectory());
   return [
     '/',
     ...below.flatMap(({ name }) => tree(`${path}/${name}`).map((at) => `/${name}${at}`)),

@@ -38,6 +38,7 @@ export async function takeClaims(
   const leaving = await readLeaving(tx, nodeIds);
   const victims = await lockVictims(tx, claims);
   const open = await lockWaiting(tx, claims);
+  const alike = await countToStay(tx, claims, wants);
   const taken: Claim[] = [];
   for (const claim of claims) {
     const left = rooms.get(claim.node)?.free;
@@ -52,7 +53,10 @@ export async function takeClaims(
     for (const name of resourceNames)
       soon[name] += (anyway?.[name] ?? 0) + told.reduce((sum, each) => sum + each[name], 0);
     const needs = amountsOf(want.needs);
-    if (!fits(needs, soon)) continue;
+    const there = `${claim.node} ${want.process}`;
+    const already = alike.get(there) ?? 0;
+    if (!fits(needs, soon) || already >= (want.mostPerNode ?? Infinity)) continue;
+    alike.set(there, already + 1);
     for (const name of resourceNames)
       left[name] += told.reduce((sum, each) => sum + each[name], 0) - needs[name];
     taken.push(claim);
@@ -73,6 +77,29 @@ async function readLeaving(
     FROM "Instance" WHERE "nodeId" IN (${Prisma.join([...nodeIds])}) AND "goneAt" IS NULL
       AND "desired" <> 'running' GROUP BY "nodeId"`;
   return new Map(rows.map((row) => [row.node, row]));
+}
+
+/** Of processes that may have only so many on a node: those that stay there or have a claim to it. */
+async function countToStay(
+  tx: PlatformTx,
+  claims: readonly Claim[],
+  wants: ReadonlyMap<string, Want>,
+): Promise<Map<string, number>> {
+  const limited = claims.flatMap(({ want: id, node }) => {
+    const want = wants.get(id);
+    return want && want.mostPerNode !== null ? [{ node, process: want.process }] : [];
+  });
+  if (limited.length === 0) return new Map();
+  const rows = await tx.prisma.$queryRaw<{ node: string; process: string; count: number }[]>`
+    SELECT l."node", l."process", count(i."id")::int AS "count"
+    FROM (SELECT DISTINCT "node", "process"
+      FROM jsonb_to_recordset(${JSON.stringify(limited)}::jsonb) AS x("node" text, "process" text)) l
+    JOIN "Instance" i ON i."appId" = split_part(l."process", '/', 1)::uuid
+      AND i."process" = split_part(l."process", '/', 2) AND i."goneAt" IS NULL
+      AND i."desired" = 'running'
+      AND (i."nodeId" = l."node" OR (i."claimNodeId" = l."node" AND ${holdsClaim}))
+    GROUP BY 1, 2`;
+  return new Map(rows.map(({ node, process, count }) => [`${node} ${process}`, count]));
 }
 
 async function lockVictims(tx: PlatformTx, claims: readonly Claim[]): Promise<Map<string, Victim>> {

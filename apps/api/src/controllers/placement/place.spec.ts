@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { createTestDatabase } from '@bulkhead/tenancy/testing';
 import type { TestDatabase } from '@bulkhead/tenancy/testing';
 import { addWaiting, fillFleet } from '../testing/fill-fleet.ts';
+import { takeClaims } from './claims.ts';
 import { Placement } from './place.ts';
 
 let db: TestDatabase;
@@ -255,4 +256,53 @@ test('a claim that runs out between plan and apply does not put a node over its 
     tx.prisma.instance.count({ where: { nodeId: { not: null } } }),
   );
   expect(placed).toBe(4);
+});
+
+test('no room is made on a node for more of a process than it may have there', async () => {
+  const app = await fillFleet(db.tenancy, { nodes: 1, placedPerNode: 0, placesPerNode: 10 });
+  await addOf(app, 10, 0);
+  expect(await placeAll(replica(1))).toBe(10);
+  await addOf(app, 2, 2);
+  const rows = await db.tenancy.platform((tx) => tx.prisma.instance.findMany());
+  const [waiting, victims] = [
+    rows.filter(({ nodeId }) => nodeId === null),
+    rows.filter(({ nodeId }) => nodeId !== null),
+  ];
+  const node = victims[0]?.nodeId ?? '';
+  const wants = new Map(
+    waiting.map(({ id, cpuMillis, memoryMiB, diskMiB, priority }) => [
+      id,
+      {
+        ...{ id, process: `${app}/w0`, image: 'x', pool: 'default', labels: {}, priority },
+        ...{ needs: { cpuMillis, memoryMiB, diskMiB }, mostPerNode: 1, claim: null },
+      },
+    ]),
+  );
+  await db.tenancy.platform((tx) =>
+    tx.prisma.instance.updateMany({
+      where: { id: { in: [...wants.keys()] } },
+      data: { process: 'w0' },
+    }),
+  );
+  await db.tenancy.platform((tx) =>
+    tx.prisma.instance.updateMany({
+      where: { nodeId: { not: null } },
+      data: { process: 'other' },
+    }),
+  );
+  // As two replicas that planned at the same time, each for one of them.
+  const claim = (index: number) =>
+    db.tenancy.platform((tx) =>
+      takeClaims(
+        tx,
+        [{ want: waiting[index]?.id ?? '', node, victims: [victims[index]?.id ?? ''] }],
+        wants,
+      ),
+    );
+  expect(await claim(0)).not.toEqual([]);
+  expect(await claim(1)).toEqual([]);
+  const left = await db.tenancy.platform((tx) =>
+    tx.prisma.instance.count({ where: { desired: 'draining' } }),
+  );
+  expect(left).toBe(1);
 });

@@ -70,18 +70,28 @@ const mostProcesses = 1_000;
 /**
  * All instances of processes that could be spread better, of apps that are at rest: no deployment, no
  * move, nothing paused or not ready. With `zones` those of which two are in one zone are among them.
+ * Of more than can be looked at, `seed` chooses some: those that nothing can be done for, because no
+ * node would take them, are not to keep the others from ever being looked at.
  */
-export async function readMovable(tx: PlatformTx, zones: boolean): Promise<Movable[]> {
+export async function readMovable(
+  tx: PlatformTx,
+  zones: boolean,
+  seed: number,
+): Promise<Movable[]> {
   const rows = await tx.prisma.$queryRaw<(WantRow & { node: string })[]>`
     WITH per_node AS (
       SELECT i."appId", i."process", i."nodeId", coalesce(n."labels"->>'zone', '') AS "zone",
         count(*) AS "count"
       FROM "Instance" i JOIN "Node" n ON n."id" = i."nodeId"
       WHERE i."goneAt" IS NULL AND NOT i."oneOff" GROUP BY 1, 2, 3, 4),
+    fleet AS (SELECT count(*) AS "nodes" FROM "Node"
+      WHERE "state" = 'ready' AND NOT "cordoned"),
     uneven AS (
-      SELECT "appId", "process" FROM per_node GROUP BY 1, 2
-      HAVING max("count") >= 2 OR (${zones} AND count(*) > count(DISTINCT "zone"))
-      ORDER BY max("count") DESC, "appId", "process" LIMIT ${mostProcesses})
+      SELECT "appId", "process" FROM per_node, fleet GROUP BY 1, 2, fleet."nodes"
+      HAVING max("count") - CASE WHEN count(*) < fleet."nodes" THEN 0 ELSE min("count") END >= 2
+        OR (${zones} AND count(*) > count(DISTINCT "zone"))
+      ORDER BY hashint4extended(hashtext("appId"::text || "process"), ${seed}::bigint)
+      LIMIT ${mostProcesses})
     SELECT ${wantColumns}, i."nodeId" AS "node"
     FROM uneven u JOIN "App" a ON a."id" = u."appId"
     JOIN "Instance" i ON i."appId" = u."appId" AND i."process" = u."process"

@@ -19,24 +19,37 @@ export interface RebalanceOptions {
   readonly imagesOf: (node: string) => readonly string[];
   /** Moves under way at once in the whole fleet; 0: nothing is moved. */
   readonly mostMoves: number;
+  /** Chooses which processes are looked at, of more than can be. */
+  readonly seed: () => number;
 }
 
-/** Orders the moves that are worth it now; answers the apps. One replica at a time does so. */
+/**
+ * Orders the moves that are worth it now; answers the apps. The plan is made from what nobody
+ * locked; what is written is what is still true and within the budget, one replica at a time.
+ */
 export async function orderMoves(options: RebalanceOptions): Promise<string[]> {
-  if (options.mostMoves === 0) return [];
-  return options.tenancy.platform(async (tx) => {
-    const [lock] = await tx.prisma.$queryRaw<{ taken: boolean }[]>`
-      SELECT pg_try_advisory_xact_lock(hashtext('bulkhead.rebalance')) AS "taken"`;
-    if (!lock?.taken) return [];
-    const [underWay] = await tx.prisma.$queryRaw<{ count: number }[]>`
-      SELECT count(*)::int AS "count" FROM "Instance" i WHERE i."goneAt" IS NULL AND ${moves}`;
-    const budget = options.mostMoves - (underWay?.count ?? 0);
-    if (budget <= 0) return [];
-    const fleet = await readFleet(tx, options.imagesOf);
+  const { tenancy, imagesOf, mostMoves } = options;
+  if (mostMoves === 0) return [];
+  const seen = await tenancy.platform(async (tx) => {
+    const budget = mostMoves - (await countMoves(tx));
+    if (budget <= 0) return null;
+    const fleet = await readFleet(tx, imagesOf);
     const zones = new Set(fleet.nodes.map(({ labels }) => labels['zone'] ?? ''));
-    const movable = await readMovable(tx, zones.size > 1);
-    return write(tx, rebalance(fleet, onePerApp(movable), budget));
+    return { budget, fleet, movable: await readMovable(tx, zones.size > 1, options.seed()) };
   });
+  if (!seen) return [];
+  const planned = rebalance(seen.fleet, onePerApp(seen.movable), seen.budget);
+  if (planned.length === 0) return [];
+  return tenancy.platform(async (tx) => {
+    await tx.prisma.$executeRaw`SELECT pg_advisory_xact_lock(hashtext('bulkhead.rebalance'))`;
+    return write(tx, planned.slice(0, Math.max(0, mostMoves - (await countMoves(tx)))));
+  });
+}
+
+async function countMoves(tx: PlatformTx): Promise<number> {
+  const [underWay] = await tx.prisma.$queryRaw<{ count: number }[]>`
+    SELECT count(*)::int AS "count" FROM "Instance" i WHERE i."goneAt" IS NULL AND ${moves}`;
+  return underWay?.count ?? 0;
 }
 
 /** Of an app one process at a time, so that a move is over before the next of its moves begins. */
@@ -56,7 +69,10 @@ async function write(tx: PlatformTx, planned: readonly Move[]): Promise<string[]
     FROM jsonb_to_recordset(${JSON.stringify(planned)}::jsonb)
       AS m("instance" text, "from" text, "to" text)
     WHERE i."id" = m."instance" AND i."nodeId" = m."from" AND i."desired" = 'running'
-      AND i."goneAt" IS NULL
+      AND i."goneAt" IS NULL AND NOT EXISTS (
+        SELECT 1 FROM "Instance" o WHERE o."appId" = i."appId" AND o."goneAt" IS NULL
+          AND o."moveTo" IS NOT NULL
+          AND o."moveAt" > clock_timestamp() - make_interval(mins => ${moveMinutes}::int))
     RETURNING i."appId"::text AS "appId"`;
   const apps = [...new Set(rows.map(({ appId }) => appId))];
   await tx.outbox.add('app', apps);
