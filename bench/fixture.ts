@@ -101,6 +101,11 @@ export class Bench {
     if (failures.length > 0) throw new AggregateError(failures, 'not all was cleaned up');
   }
 
+  /** At the latest when the run ends, in whatever way; it must do no harm twice. */
+  finally(cleanUp: () => Promise<unknown>): void {
+    this.cleanUps.push(cleanUp);
+  }
+
   get image(): ContainerSpec['image'] {
     if (this.pulled === null) throw new Error('ask for the runtime first: it pulls the image');
     return this.pulled;

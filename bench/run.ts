@@ -6,6 +6,7 @@ import { densityBench } from './density.ts';
 import { deployBench } from './deploy.ts';
 import { edgeBench } from './edge.ts';
 import { Bench } from './fixture.ts';
+import { fleetBench } from './fleet.ts';
 import { layersBench } from './layers.ts';
 import { format, type Result } from './measure.ts';
 import { memoryBench } from './memory.ts';
@@ -24,6 +25,7 @@ const benches: Record<string, (bench: Bench) => Promise<Result[]>> = {
   memory: memoryBench,
   neighbours: neighboursBench,
   placement: placementBench,
+  fleet: fleetBench,
 };
 
 const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(benches);

@@ -148,8 +148,6 @@ export class AgentMetrics {
       help: 'Bytes of log lines dropped by the rate limit.',
       registers,
     });
-    // The default looks at the event loop a hundred times a second, most of what an idle agent costs.
-    collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: 250 });
   }
 
   /** An end that nobody asked for. */
@@ -266,6 +264,9 @@ export async function serveMetrics(
   metrics: AgentMetrics,
   health: () => AgentHealth,
 ): Promise<Server> {
+  // Of the process, which is the agent's own where it is served. The default looks at the event loop
+  // a hundred times a second, most of what an idle agent costs.
+  collectDefaultMetrics({ register: metrics.registry, eventLoopMonitoringPrecision: 250 });
   const server = createServer((request, response) => {
     if (request.url === '/metrics') {
       metrics.registry.metrics().then(

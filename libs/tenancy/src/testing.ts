@@ -5,9 +5,9 @@ import pg from 'pg';
 import { ensureDatabase, migrate } from './db/migrate.ts';
 import { migrationsDir } from './db/schema-engine.ts';
 import { Tenancy } from './tenancy.ts';
-import { testServerUrl } from './testing/server.ts';
+import { startServer, testServerUrl } from './testing/server.ts';
 
-export { testServerUrl };
+export { startServer, testServerUrl };
 export * from './testing/fixtures.ts';
 export * from './testing/instances.ts';
 

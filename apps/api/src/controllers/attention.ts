@@ -2,7 +2,7 @@ import type { Tenancy } from '@bulkhead/tenancy';
 
 /**
  * Apps in the middle of something: the safety net under every nudge that was lost, with the replica
- * that held it or on its way.
+ * that held it or on its way. In the order of their ids.
  */
 export async function appsInMotion(tenancy: Tenancy): Promise<string[]> {
   return tenancy.platform(async (tx) => {
@@ -15,9 +15,20 @@ export async function appsInMotion(tenancy: Tenancy): Promise<string[]> {
           AND ("desired" = 'draining' OR ("desired" = 'running' AND ("paused" <> "frozen"
             OR ("oneOff" AND ("state" = 'ended' OR "deadlineAt" < now())))))
       UNION SELECT i."appId"::text FROM "Instance" i JOIN "Node" n ON n."id" = i."nodeId"
-        WHERE (n."state" = 'lost' OR n."draining") AND i."goneAt" IS NULL AND i."desired" = 'running'`;
+        WHERE (n."state" = 'lost' OR n."draining") AND i."goneAt" IS NULL AND i."desired" = 'running'
+      ORDER BY 1 COLLATE "C"`;
     return rows.map(({ id }) => id);
   });
+}
+
+/**
+ * The next of `apps`, which are in order, after the one at which the last turn ended: a net under
+ * thousands of apps at once must not take the time of what it is a net for.
+ */
+export function takeTurn(apps: readonly string[], after: string, most: number): string[] {
+  const from = apps.findIndex((id) => id > after);
+  const ahead = from < 0 ? [] : apps.slice(from, from + most);
+  return [...ahead, ...apps.slice(0, Math.min(most, apps.length) - ahead.length)];
 }
 
 /**

@@ -13,7 +13,7 @@ import { streams, subjects, type NodeUse } from '@bulkhead/protocol';
 import type { Tenancy } from '@bulkhead/tenancy';
 import type { Logger } from '../logger.ts';
 import type { NatsLink } from '../nats/nats.ts';
-import { allApps, appsInMotion, appsJustChanged } from './attention.ts';
+import { allApps, appsInMotion, appsJustChanged, takeTurn } from './attention.ts';
 import { EdgeTrafficWriter } from './edges/edge-traffic.ts';
 import { EdgeWatch } from './edges/edge-watch.ts';
 import { pruneHistory } from './history/prune.ts';
@@ -47,6 +47,8 @@ export interface ControllersOptions {
 const appsAtOnce = 4;
 const defaultMoves = 5;
 const tickMs = 1_000;
+/** Most apps in motion that one tick looks at; the others are next. */
+const appsPerTick = 100;
 const nodesMs = 2_000;
 const rebalanceMs = 30_000;
 const changedMs = 20_000;
@@ -83,6 +85,8 @@ export class Controllers {
       Loop
     >
   >;
+  /** The app at which the last tick ended. */
+  #tickedTo = '';
   readonly #undo: (() => void | Promise<void>)[] = [];
   #stopped = false;
 
@@ -128,7 +132,7 @@ export class Controllers {
       placement: this.#loop('placement', tickMs, () => this.#place()),
       publish: this.#loop('publish', tickMs, () => this.#publish()),
       refill: this.#loop('refill', nodesMs, () => this.#checkStreams()),
-      tick: this.#loop('tick', tickMs, () => this.#nudgeAll(appsInMotion)),
+      tick: this.#loop('tick', tickMs, () => this.#tick()),
       nodes: this.#loop('nodes', nodesMs, () => this.#flushNodes()),
       rebalance: this.#loop('rebalance', rebalanceMs, () => this.#rebalance()),
       changed: this.#loop('changed', changedMs, () =>
@@ -276,6 +280,13 @@ export class Controllers {
       this.#options.logger.warn({ part: 'refill', filled }, 'buckets filled from PostgreSQL');
       this.#loops.publish.wake();
     }
+    return 'done';
+  }
+
+  async #tick(): Promise<'done'> {
+    const apps = takeTurn(await appsInMotion(this.#options.tenancy), this.#tickedTo, appsPerTick);
+    for (const appId of apps) this.nudge(appId);
+    this.#tickedTo = apps.at(-1) ?? '';
     return 'done';
   }
 

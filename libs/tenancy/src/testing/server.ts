@@ -37,7 +37,24 @@ export async function testServerUrl(): Promise<string> {
   return url;
 }
 
-async function startServer(owner: number, folder: string): Promise<string> {
+/** For tests: nothing here outlives the run. */
+const hasty = [
+  'max_connections=200',
+  'shared_buffers=64MB',
+  'fsync=off',
+  'synchronous_commit=off',
+  'full_page_writes=off',
+];
+
+/**
+ * Starts a server in `folder`, which must be empty, and answers the URL of its superuser. It ends,
+ * and the folder with it, when the process `owner` is gone.
+ */
+export async function startServer(
+  owner: number,
+  folder: string,
+  settings: readonly string[] = hasty,
+): Promise<string> {
   try {
     const user = await serverUser();
     const bin = await serverBinaries(folder, user);
@@ -67,15 +84,9 @@ async function startServer(owner: number, folder: string): Promise<string> {
       { ...user, cwd: '/', env: { LC_ALL: 'C.UTF-8' } },
     );
     const port = await freePort();
-    const settings = [
-      'listen_addresses=127.0.0.1',
-      'unix_socket_directories=',
-      'max_connections=200',
-      'shared_buffers=64MB',
-      // Nothing here outlives the run.
-      'fsync=off',
-      'synchronous_commit=off',
-      'full_page_writes=off',
+    const all = [
+      ...['listen_addresses=127.0.0.1', 'unix_socket_directories='],
+      ...settings,
     ];
     const supervisor = spawn(
       process.execPath,
@@ -83,7 +94,7 @@ async function startServer(owner: number, folder: string): Promise<string> {
         fileURLToPath(new URL(`./server-main${extname(import.meta.url)}`, import.meta.url)),
         ...[String(owner), folder, String(user.uid), String(user.gid)],
         ...[join(bin, 'postgres'), '-D', data, '-p', String(port)],
-        ...settings.flatMap((setting) => ['-c', setting]),
+        ...all.flatMap((setting) => ['-c', setting]),
       ],
       { detached: true, stdio: 'ignore' },
     );
