@@ -84,10 +84,7 @@ export async function startServer(
       { ...user, cwd: '/', env: { LC_ALL: 'C.UTF-8' } },
     );
     const port = await freePort();
-    const all = [
-      ...['listen_addresses=127.0.0.1', 'unix_socket_directories='],
-      ...settings,
-    ];
+    const all = [...['listen_addresses=127.0.0.1', 'unix_socket_directories='], ...settings];
     const supervisor = spawn(
       process.execPath,
       [
