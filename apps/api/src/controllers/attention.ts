@@ -15,9 +15,8 @@ export async function appsInMotion(tenancy: Tenancy): Promise<string[]> {
           AND ("desired" = 'draining' OR ("desired" = 'running' AND ("paused" <> "frozen"
             OR ("oneOff" AND ("state" = 'ended' OR "deadlineAt" < now())))))
       UNION SELECT i."appId"::text FROM "Instance" i JOIN "Node" n ON n."id" = i."nodeId"
-        WHERE (n."state" = 'lost' OR n."draining") AND i."goneAt" IS NULL AND i."desired" = 'running'
-      ORDER BY 1 COLLATE "C"`;
-    return rows.map(({ id }) => id);
+        WHERE (n."state" = 'lost' OR n."draining") AND i."goneAt" IS NULL AND i."desired" = 'running'`;
+    return rows.map(({ id }) => id).sort();
   });
 }
 
