@@ -115,12 +115,12 @@ async function writeHeartbeats(
   // Ids that nobody registered match no row. Locked in order: another replica writes the same rows.
   await tx.prisma.$executeRaw`
     WITH heard AS (
-      SELECT n."id" AS "node", h.*
-      FROM "Node" n
-      JOIN jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) AS h("id" text, "cpuMillis" int,
-        "memoryMiB" int, "diskMiB" int, "maxInstances" int, "facts" jsonb, "agentVersion" text)
-        ON h."id" = n."id"
-      ORDER BY n."id" FOR NO KEY UPDATE OF n)
+      SELECT h."id" AS "node", h.*
+      FROM (SELECT * FROM jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) AS h("id" text,
+        "cpuMillis" int, "memoryMiB" int, "diskMiB" int, "maxInstances" int, "facts" jsonb,
+        "agentVersion" text) ORDER BY "id") h
+      CROSS JOIN LATERAL (
+        SELECT 1 FROM "Node" n WHERE n."id" = h."id" FOR NO KEY UPDATE OF n) n)
     UPDATE "Node" n SET "lastSeenAt" = clock_timestamp(), "cpuMillis" = h."cpuMillis",
       "memoryMiB" = h."memoryMiB", "diskMiB" = h."diskMiB", "maxInstances" = h."maxInstances",
       "facts" = h."facts", "agentVersion" = h."agentVersion"

@@ -134,12 +134,13 @@ export class Placement {
     return this.#options.tenancy.platform(async (tx) => {
       const rows = await tx.prisma.$queryRaw<{ appId: string }[]>`
         WITH locked AS (
-          SELECT i."id", r."message"
-          FROM "Instance" i
-          JOIN jsonb_to_recordset(${JSON.stringify(reasons)}::jsonb) AS r("id" text, "message" text)
-            ON r."id" = i."id"
-          WHERE i."state" = 'pending' AND i."message" IS DISTINCT FROM r."message"
-          ORDER BY i."id" FOR NO KEY UPDATE OF i)
+          SELECT r.*
+          FROM (SELECT * FROM jsonb_to_recordset(${JSON.stringify(reasons)}::jsonb)
+            AS r("id" text, "message" text) ORDER BY "id") r
+          CROSS JOIN LATERAL (
+            SELECT 1 FROM "Instance" i WHERE i."id" = r."id" AND i."state" = 'pending'
+              AND i."message" IS DISTINCT FROM r."message"
+            FOR NO KEY UPDATE OF i) i)
         UPDATE "Instance" i SET "message" = l."message" FROM locked l WHERE i."id" = l."id"
         RETURNING i."appId"::text AS "appId"`;
       return rows.map(({ appId }) => appId);
@@ -154,7 +155,10 @@ const sumOf = (a: Amounts, b: Amounts): Amounts => ({
   instances: a.instances + b.instances,
 });
 
-/** Instances that were taken back meanwhile, or placed by another replica, are left alone. */
+/**
+ * Instances that were taken back meanwhile, or placed by another replica, are left alone. Each is
+ * found by its key, as in `applyReports`.
+ */
 async function assign(
   tx: PlatformTx,
   taken: readonly { id: string; node: string }[],
@@ -162,12 +166,13 @@ async function assign(
   if (taken.length === 0) return [];
   const rows = await tx.prisma.$queryRaw<{ appId: string; key: string }[]>`
     WITH locked AS (
-      SELECT i."id", t."node"
-      FROM "Instance" i
-      JOIN jsonb_to_recordset(${JSON.stringify(taken)}::jsonb) AS t("id" text, "node" text)
-        ON t."id" = i."id"
-      WHERE i."state" = 'pending' AND i."desired" = 'running' AND i."nodeId" IS NULL
-      ORDER BY i."id" FOR UPDATE OF i)
+      SELECT t.*
+      FROM (SELECT * FROM jsonb_to_recordset(${JSON.stringify(taken)}::jsonb)
+        AS t("id" text, "node" text) ORDER BY "id") t
+      CROSS JOIN LATERAL (
+        SELECT 1 FROM "Instance" i WHERE i."id" = t."id" AND i."state" = 'pending'
+          AND i."desired" = 'running' AND i."nodeId" IS NULL
+        FOR UPDATE OF i) i)
     UPDATE "Instance" i
     SET "nodeId" = l."node", "state" = 'assigned', "stateAt" = now(), "message" = NULL,
       "claimNodeId" = NULL, "claimedAt" = NULL

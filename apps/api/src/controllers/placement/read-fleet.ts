@@ -150,7 +150,7 @@ async function readNodes(tx: PlatformTx, imagesOf: ImagesOf): Promise<NodeSnapsh
         sum(i."memoryMiB")::int, sum(i."diskMiB")::int
       FROM "Instance" i WHERE i."claimNodeId" IS NOT NULL AND ${holdsClaim}
       GROUP BY i."claimNodeId"),
-    per_node AS (
+    per_node AS MATERIALIZED (
       SELECT "nodeId",
         coalesce(json_object_agg("process", "instances") FILTER (WHERE "process" IS NOT NULL), '{}')
           AS "processes",

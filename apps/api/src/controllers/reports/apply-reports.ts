@@ -114,16 +114,19 @@ async function update(tx: PlatformTx, own: readonly NodeReport[]) {
     message: report.message,
     exit: report.exit,
   }));
+  // Each by its key, one after another: left to itself PostgreSQL may compare every report with every
+  // instance, for it thinks that the wall between tenants leaves next to none.
   return tx.prisma.$queryRaw<{ id: string; appId: string; nodeId: string; state: string }[]>`
     WITH locked AS (
-      SELECT i."id", r.*
-      FROM "Instance" i
-      JOIN jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) AS r("node" text, "instance" text,
-        "seq" bigint, "generation" int, "state" text, "host" text, "port" int, "restarts" int, "message" text,
-        "exit" jsonb)
-        ON r."instance" = i."id" AND r."node" = i."nodeId"
-      WHERE i."goneAt" IS NULL AND r."seq" > i."reportSeq"
-      ORDER BY i."id" FOR NO KEY UPDATE OF i)
+      SELECT r.*
+      FROM (SELECT * FROM jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) AS r("node" text,
+        "instance" text, "seq" bigint, "generation" int, "state" text, "host" text, "port" int,
+        "restarts" int, "message" text, "exit" jsonb) ORDER BY "instance") r
+      CROSS JOIN LATERAL (
+        SELECT 1 FROM "Instance" i
+        WHERE i."id" = r."instance" AND i."nodeId" = r."node" AND i."goneAt" IS NULL
+          AND r."seq" > i."reportSeq"
+        FOR NO KEY UPDATE OF i) i)
     UPDATE "Instance" i SET
       "reportSeq" = l."seq",
       "seenGeneration" = l."generation",
