@@ -2,6 +2,7 @@
 import { appendFile, readFile } from 'node:fs/promises';
 import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
+import { applyBench } from './apply.ts';
 import { densityBench } from './density.ts';
 import { deployBench } from './deploy.ts';
 import { edgeBench } from './edge.ts';
@@ -25,6 +26,7 @@ const benches: Record<string, (bench: Bench) => Promise<Result[]>> = {
   memory: memoryBench,
   neighbours: neighboursBench,
   placement: placementBench,
+  apply: applyBench,
   fleet: fleetBench,
 };
 
