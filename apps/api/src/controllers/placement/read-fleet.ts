@@ -79,11 +79,14 @@ export async function readMovable(
   seed: number,
 ): Promise<Movable[]> {
   const rows = await tx.prisma.$queryRaw<(WantRow & { node: string })[]>`
-    WITH per_node AS (
-      SELECT i."appId", i."process", i."nodeId", coalesce(n."labels"->>'zone', '') AS "zone",
-        count(*) AS "count"
-      FROM "Instance" i JOIN "Node" n ON n."id" = i."nodeId"
-      WHERE i."goneAt" IS NULL AND NOT i."oneOff" GROUP BY 1, 2, 3, 4),
+    WITH counts AS MATERIALIZED (
+      SELECT "appId", "process", "nodeId", count(*) AS "count" FROM "Instance"
+      WHERE "goneAt" IS NULL AND NOT "oneOff" AND "nodeId" IS NOT NULL GROUP BY 1, 2, 3),
+    -- Each zone by its node's key: a join would compare every instance with every node, as in applyReports.
+    per_node AS (
+      SELECT c.*, CASE WHEN ${zones} THEN coalesce((
+        SELECT n."labels"->>'zone' FROM "Node" n WHERE n."id" = c."nodeId"), '') END AS "zone"
+      FROM counts c),
     fleet AS (SELECT count(*) AS "nodes" FROM "Node"
       WHERE "state" = 'ready' AND NOT "cordoned"),
     uneven AS (
