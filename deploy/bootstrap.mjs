@@ -55,7 +55,7 @@ async function main(command, rest) {
 /** @param {ReturnType<typeof createSteps>['step']} step @param {string} command */
 async function prepare(step, command) {
   const missing = findMissingPackages(
-    command === 'bench' || command === 'vm' ? ['run', command] : ['run'],
+    command === 'bench' || command === 'test' || command === 'vm' ? ['run', command] : ['run'],
   );
   if (missing.length > 0)
     await step(

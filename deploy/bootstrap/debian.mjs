@@ -8,7 +8,7 @@ const policyFile = '/usr/sbin/policy-rc.d';
 const savedPolicy = `${policyFile}.before-bulkhead`;
 const shieldMark = '# bulkhead: no service starts while its package is installed';
 
-/** @typedef {'run' | 'bench' | 'vm'} PackageGroup */
+/** @typedef {'run' | 'bench' | 'test' | 'vm'} PackageGroup */
 
 /** Throws unless this is Debian 12 (or newer) and we are root. */
 export function assertDebianRoot() {

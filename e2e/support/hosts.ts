@@ -28,6 +28,18 @@ export async function removeBridge(): Promise<void> {
   await run('ip', ['link', 'del', bridge]).catch(() => undefined);
 }
 
+/** Instances below a node's cgroup that have processes. */
+export function runningIn(cgroup: string): string[] {
+  const procs = globSync([
+    `/sys/fs/cgroup/pids/${cgroup}/*/i*/cgroup.procs`,
+    `/sys/fs/cgroup/${cgroup}/*/i*/cgroup.procs`,
+  ]);
+  return procs
+    .filter((file) => readFileSync(file, 'utf8').trim() !== '')
+    .map((file) => basename(join(file, '..')))
+    .sort();
+}
+
 export class Host {
   readonly name: string;
   readonly address: string;
@@ -35,7 +47,7 @@ export class Host {
   readonly #cable: string;
   readonly #cgroup: string;
   readonly #env: Record<string, string | undefined>;
-  readonly #stateDir: string;
+  readonly stateDir: string;
 
   /** @param number From 2 on; 1 is the control plane's. */
   constructor(number: number, portBase: number) {
@@ -44,10 +56,10 @@ export class Host {
     this.#namespace = `bhe2e-${number}`;
     this.#cable = `vbhe2e${number}`;
     this.#cgroup = `bhe2eh${number}`;
-    this.#stateDir = `/tmp/bulkhead-e2e-host-${number}`;
+    this.stateDir = `/tmp/bulkhead-e2e-host-${number}`;
     this.#env = {
       ...process.env,
-      BULKHEAD_STATE: this.#stateDir,
+      BULKHEAD_STATE: this.stateDir,
       BULKHEAD_PORT_BASE: String(portBase),
       AGENT_CGROUP: this.#cgroup,
       AGENT_NFT_TABLE: `bhe2eh${number}`,
@@ -105,16 +117,9 @@ export class Host {
     throw new Error(`${this.name} does not go off`);
   }
 
-  /** Instances whose cgroup has processes, whatever anybody says of them. */
+  /** Instances that run on it, whatever anybody says of them. */
   running(): string[] {
-    const procs = globSync([
-      `/sys/fs/cgroup/pids/${this.#cgroup}/*/i*/cgroup.procs`,
-      `/sys/fs/cgroup/${this.#cgroup}/*/i*/cgroup.procs`,
-    ]);
-    return procs
-      .filter((file) => readFileSync(file, 'utf8').trim() !== '')
-      .map((file) => basename(join(file, '..')))
-      .sort();
+    return runningIn(this.#cgroup);
   }
 
   /** Leaves nothing of it. */
@@ -122,8 +127,7 @@ export class Host {
     await this.plug(true).catch(() => undefined);
     if (globSync(`/run/netns/${this.#namespace}`).length > 0)
       await this.#node('deploy/down.ts', '--purge');
-    else
-      await stopPlatform({ root, stateDir: this.#stateDir, purge: true, write: () => undefined });
+    else await stopPlatform({ root, stateDir: this.stateDir, purge: true, write: () => undefined });
     await run('ip', ['netns', 'del', this.#namespace]).catch(() => undefined);
     await run('ip', ['link', 'del', this.#cable]).catch(() => undefined);
   }
@@ -133,7 +137,7 @@ export class Host {
   }
 
   #processes(): number[] {
-    const state = `BULKHEAD_STATE=${this.#stateDir}`;
+    const state = `BULKHEAD_STATE=${this.stateDir}`;
     const pids = globSync('/proc/[0-9]*').map((path) => Number(basename(path)));
     return pids.filter((pid) => {
       const read = (file: string) => {
@@ -146,7 +150,7 @@ export class Host {
       if (pid === process.pid || pid === process.ppid) return false;
       return (
         read('environ').split('\0').includes(state) ||
-        read('cmdline').includes(`${this.#stateDir}/`) ||
+        read('cmdline').includes(`${this.stateDir}/`) ||
         read('cgroup').includes(`/${this.#cgroup}/`)
       );
     });

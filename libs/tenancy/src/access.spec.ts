@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { Tenancy } from './tenancy.ts';
 import { createTestDatabase, makeTenant, makeUser, type TestDatabase } from './testing.ts';
 
@@ -43,6 +43,21 @@ describe('the tenant’s door', () => {
     );
     expect(page.totalCount).toBe(0);
   });
+});
+
+test('the time is PostgreSQL’s, whatever the clock of this process is set to', async () => {
+  const hour = 3_600_000;
+  for (const wrongBy of [13 * hour, -13 * hour]) {
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + wrongBy });
+    try {
+      const told = await db.tenancy.platform(async (tx) => tx.now);
+      const carriedOn = db.tenancy.now().getTime();
+      expect(Math.abs(carriedOn - told.getTime())).toBeLessThan(hour);
+      expect(Math.abs(Date.now() - carriedOn)).toBeGreaterThan(12 * hour);
+    } finally {
+      vi.useRealTimers();
+    }
+  }
 });
 
 describe('row-level security', () => {

@@ -66,6 +66,8 @@ export class Tenancy {
   readonly #databaseUrl: string;
   readonly #cipher: ConfigCipher;
   readonly #now: (() => Date) | null;
+  /** What PostgreSQL's clock showed last, and when that was by a steady clock, in milliseconds. */
+  #seen: { readonly time: number; readonly at: number } | null = null;
   readonly #credentials: Credentials;
   readonly #mayOwn: number;
 
@@ -94,12 +96,24 @@ export class Tenancy {
     const tenancy = new Tenancy(options);
     try {
       await tenancy.#refusePowerfulRole();
+      // It knows the time from now on.
+      await tenancy.#asPlatform(async () => undefined);
     } catch (error) {
       await tenancy.close();
       throw translateError(error);
     }
     return tenancy;
   }
+
+  /**
+   * The time by PostgreSQL's clock as of the latest transaction, and on from there by a steady clock.
+   * All replicas agree on it, however wrong the clock of one is, or becomes.
+   */
+  readonly now = (): Date => {
+    if (this.#now !== null) return this.#now();
+    if (this.#seen === null) throw new Error('no transaction has told the time yet');
+    return new Date(this.#seen.time + performance.now() - this.#seen.at);
+  };
 
   async close(): Promise<void> {
     await this.#prisma.$disconnect();
@@ -296,6 +310,7 @@ export class Tenancy {
     try {
       return await this.#prisma.$transaction(async (db) => {
         const at = await bindPlatform(db);
+        this.#seen = { time: at.getTime(), at: performance.now() };
         return work(db, this.#now?.() ?? at);
       });
     } catch (error) {

@@ -8,7 +8,7 @@ import { SessionTokens, readJwk } from './session-tokens.ts';
 
 async function makeAuthenticator(settings: Settings, tenancy: Tenancy): Promise<Authenticator> {
   const key = await readJwk(settings.keyDir, 'session.jwk.json');
-  return new Authenticator(tenancy, await SessionTokens.fromJwk(key));
+  return new Authenticator(tenancy, await SessionTokens.fromJwk(key, tenancy.now));
 }
 
 @Global()

@@ -23,7 +23,7 @@ export class SessionTokens {
   ) {}
 
   /** @throws Error when the key is not a symmetric one of at least 256 bits. */
-  static async fromJwk(jwk: JWK, now: () => Date = () => new Date()): Promise<SessionTokens> {
+  static async fromJwk(jwk: JWK, now: () => Date): Promise<SessionTokens> {
     if (jwk.kty !== 'oct' || Buffer.from(jwk.k ?? '', 'base64url').length < 32) {
       throw new Error('the session key must be a JWK of type oct with at least 256 bits');
     }

@@ -1,6 +1,6 @@
 import { afterEach, expect, test } from 'vitest';
 import { jetstream } from '@nats-io/jetstream';
-import { subjects } from '@bulkhead/protocol';
+import { streams, subjects } from '@bulkhead/protocol';
 import type { InstanceSpec, Route } from '@bulkhead/protocol';
 import { eventually } from '../testing/eventually.ts';
 import type { Delivery } from './outbox/delivery.ts';
@@ -102,6 +102,19 @@ test('reports that no parser takes are dropped, and block nothing', async () => 
   const js = jetstream(replica?.nats.nc as never);
   await js.publish(subjects.report(platform.agent.id, 'iaaaaaaaaaaaa'), 'not JSON');
   await js.publish(subjects.report(platform.agent.id, 'iaaaaaaaaaaaa'), '{"v":1}');
+  await platform.succeeded(await platform.deploy('after'));
+});
+
+test('what a killed replica took of the reports is soon another one’s, also where an older release said otherwise', async () => {
+  platform = await Platform.start();
+  const jsm = platform.replicas[0]!.nats.jsm;
+  const patience = async () =>
+    (await jsm.consumers.info(streams.reports, 'controllers')).config.ack_wait;
+  const seconds = 1e9;
+  await eventually('the reports are taken', async () => (await patience()) === 5 * seconds);
+  await jsm.consumers.update(streams.reports, 'controllers', { ack_wait: 30 * seconds });
+  await platform.addReplica();
+  await eventually('it has changed it', async () => (await patience()) === 5 * seconds);
   await platform.succeeded(await platform.deploy('after'));
 });
 

@@ -94,6 +94,7 @@ export class GraphqlModule implements OnModuleInit, OnApplicationBootstrap {
       log: this.logger,
       metrics: this.metrics,
       identify: (authorization) => this.authenticator.identify(authorization),
+      now: this.tenancy.now,
       addressOf: (request) =>
         request.socket.remoteAddress === undefined
           ? 'unknown'

@@ -247,6 +247,7 @@ test('a socket ends with the credential that opened it', async () => {
     log: makeLogger('silent'),
     metrics: new Metrics(),
     identify: (authorization) => api.app.get(Authenticator).identify(authorization),
+    now: api.tenancy.now,
     makeContext: (identity, from, id, again) =>
       new RequestContext(api.tenancy, identity, 'socket', from, id, makeLogger('silent'), again),
     limits: { recheckMs: 50 },

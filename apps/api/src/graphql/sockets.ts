@@ -47,6 +47,8 @@ export interface SocketOptions {
   /** The client's, also behind a trusted proxy. */
   addressOf: (request: IncomingMessage) => string;
   identify: (authorization: string | undefined) => Promise<Identity>;
+  /** By the clock that credentials go by. */
+  now: () => Date;
   /** Calls `look` when a user may do less than before; answers how to stop. */
   watchAccess?: (userId: string, look: () => void) => () => void;
   makeContext: (
@@ -211,7 +213,7 @@ export class GraphqlSockets {
 
     const { expiresAt } = extra.identity;
     if (expiresAt) {
-      const left = Math.max(expiresAt.getTime() - Date.now(), 0);
+      const left = Math.max(expiresAt.getTime() - this.#options.now().getTime(), 0);
       extra.timers.add(setTimeout(() => endSocket(extra, 'The session has ended'), left));
     }
     const recheck = () =>

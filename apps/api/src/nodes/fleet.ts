@@ -25,7 +25,6 @@ export interface FleetOptions {
   readonly settings: Settings;
   readonly tenancy: Tenancy;
   readonly gate: Gate | null;
-  readonly now?: () => Date;
 }
 
 export class Fleet {
@@ -96,7 +95,7 @@ export class Fleet {
       cert: await this.#key('nodes-ca.cert.pem'),
       key: await this.#key('nodes-ca.key.pem'),
     };
-    const now = this.#options.now?.() ?? new Date();
+    const now = this.#options.tenancy.now();
     return signRequest(authority, request, { kind: 'node', node }, now, certificateDays);
   }
 

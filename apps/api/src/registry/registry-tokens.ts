@@ -28,7 +28,7 @@ export class RegistryTokens {
   /** @param pem private key on P-256. */
   constructor(
     pem: string,
-    private readonly now: () => Date = () => new Date(),
+    private readonly now: () => Date,
   ) {
     this.#key = createPrivateKey(pem);
     this.#keyId = libtrustKeyId(this.#key);

@@ -1,14 +1,16 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Module } from '@nestjs/common';
+import type { Tenancy } from '@bulkhead/tenancy';
 import { SETTINGS, type Settings } from '../settings.ts';
+import { TENANCY } from '../tenancy/tenancy.key.ts';
 import { RegistryController } from './registry.controller.ts';
 import { RegistryTokens } from './registry-tokens.ts';
 
-async function makeTokens(settings: Settings): Promise<RegistryTokens> {
+async function makeTokens(settings: Settings, tenancy: Tenancy): Promise<RegistryTokens> {
   const path = join(settings.keyDir, 'registry-token.key.pem');
   try {
-    return new RegistryTokens(await readFile(path, 'utf8'));
+    return new RegistryTokens(await readFile(path, 'utf8'), tenancy.now);
   } catch (error) {
     const reason = (error as NodeJS.ErrnoException).code ?? 'it is no private key';
     throw new Error(
@@ -19,7 +21,7 @@ async function makeTokens(settings: Settings): Promise<RegistryTokens> {
 
 @Module({
   controllers: [RegistryController],
-  providers: [{ provide: RegistryTokens, useFactory: makeTokens, inject: [SETTINGS] }],
+  providers: [{ provide: RegistryTokens, useFactory: makeTokens, inject: [SETTINGS, TENANCY] }],
   exports: [RegistryTokens],
 })
 export class RegistryModule {}

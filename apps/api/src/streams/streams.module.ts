@@ -33,7 +33,11 @@ import { Tickets } from './tickets.ts';
         ),
       inject: [SETTINGS, NATS, LOGGER, Fleet],
     },
-    { provide: Tickets, useFactory: () => new Tickets() },
+    {
+      provide: Tickets,
+      useFactory: (tenancy: Tenancy) => new Tickets(() => tenancy.now().getTime()),
+      inject: [TENANCY],
+    },
     { provide: Readings, useFactory: (relay: Relay) => new Readings(relay), inject: [Relay] },
     StreamsResolver,
   ],

@@ -100,7 +100,7 @@ export class StreamsResolver {
   ): Promise<StreamTicket> {
     const { port } = input;
     const make = (instance: string) => checked({ kind: 'forward', instance, port });
-    const until = Date.now() + forwardMs;
+    const until = this.tickets.after(forwardMs);
     return this.#open(door, request, 'instance.forward', input, { port }, make, until);
   }
 

@@ -32,7 +32,8 @@ export class Tickets {
   readonly #errands = new Map<string, { errand: Errand; until: number }>();
   readonly #now: () => number;
 
-  constructor(now: () => number = Date.now) {
+  /** @param now ms since 1970 */
+  constructor(now: () => number) {
     this.#now = now;
   }
 
@@ -47,6 +48,11 @@ export class Tickets {
     const until = errand.manyUntil ?? this.#now() + claimMs;
     this.#errands.set(ticket, { errand, until });
     return { ticket, expiresAt: new Date(until) };
+  }
+
+  /** As an end of a ticket, ms since 1970. */
+  after(ms: number): number {
+    return this.#now() + ms;
   }
 
   /** Null for one that is unknown, used or too old: whoever shows it learns no more. */

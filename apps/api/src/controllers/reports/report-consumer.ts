@@ -18,6 +18,12 @@ const largestBatch = 500;
 /** One pull lasts this long at most; a consumer that vanished is noticed no later, milliseconds. */
 const pullMs = 5_000;
 const retryMs = 1_000;
+/**
+ * What a replica took and did not acknowledge is another's after this long, milliseconds: a replica
+ * that was killed holds up a deploy by no more. Who is at work says so in time.
+ */
+const ackMs = 5_000;
+const atWorkMs = 1_500;
 /** A report that cannot be written this often is given up, so that it blocks nobody. */
 const mostDeliveries = 20;
 
@@ -31,6 +37,7 @@ export interface ReportConsumerOptions {
 export class ReportConsumer {
   readonly #options: ReportConsumerOptions;
   #waiting: JsMsg[] = [];
+  #writing: JsMsg[] = [];
   #flushing: Promise<void> | null = null;
   #messages: ConsumerMessages | null = null;
   #loop: Promise<void> | null = null;
@@ -71,13 +78,19 @@ export class ReportConsumer {
   async #pull(): Promise<void> {
     const { nats } = this.#options;
     await nats.whenReady();
-    await nats.jsm.consumers.add(streams.reports, {
+    const config = {
       durable_name: durable,
       ack_policy: AckPolicy.Explicit,
       deliver_policy: DeliverPolicy.All,
-      ack_wait: 30 * 1e9,
+      ack_wait: ackMs * 1e6,
       max_ack_pending: 4 * largestBatch,
-    });
+    };
+    const { consumers } = nats.jsm;
+    const known = await consumers.info(streams.reports, durable).catch(() => null);
+    if (known === null) await consumers.add(streams.reports, config);
+    // An older release made it.
+    else if (known.config.ack_wait !== config.ack_wait)
+      await consumers.update(streams.reports, durable, { ack_wait: config.ack_wait });
     const consumer = await nats.js.consumers.get(streams.reports, durable);
     const messages = await consumer.fetch({ max_messages: largestBatch, expires: pullMs });
     this.#messages = messages;
@@ -93,7 +106,18 @@ export class ReportConsumer {
   async #flush(): Promise<void> {
     // What arrived in the same packet as the first message joins its batch.
     await delay(0);
-    while (this.#waiting.length > 0) await this.#write(this.#waiting.splice(0, largestBatch));
+    const atWork = setInterval(() => {
+      for (const message of [...this.#writing, ...this.#waiting]) message.working();
+    }, atWorkMs);
+    try {
+      while (this.#waiting.length > 0) {
+        this.#writing = this.#waiting.splice(0, largestBatch);
+        await this.#write(this.#writing);
+      }
+    } finally {
+      this.#writing = [];
+      clearInterval(atWork);
+    }
   }
 
   async #write(messages: readonly JsMsg[]): Promise<void> {
