@@ -68,6 +68,17 @@ export function controlPlaneFaults(fleet: Fleet): void {
       await fleet.sound();
       await fleet.destroy(notes);
     }
+    /** Deploys while a service hangs, whatever it holds. */
+    const hanging = async (service: ServiceName) => {
+      const thaw = await fleet.platform.freeze(service);
+      try {
+        await fleet.tenant.succeeded(
+          await until('a deploy is accepted', () => fleet.tenant.restart('spread')),
+        );
+      } finally {
+        thaw();
+      }
+    };
     const kill = (...services: ServiceName[]) =>
       Promise.all(services.map((service) => fleet.platform.kill(service)));
     /** Another moment of the deploy. */
@@ -83,6 +94,9 @@ export function controlPlaneFaults(fleet: Fleet): void {
         () => after(400, () => kill('api')),
         () => kill('api', 'api-2'),
       ]));
+
+    test('a replica of the API hangs, in the middle of whatever it does', () =>
+      during([() => after(100, () => hanging('api-2'))]));
 
     test('an edge is killed: HAProxy takes its own connections with it, a controller none', () =>
       during(

@@ -125,6 +125,14 @@ export class Platform {
     });
   }
 
+  /** A service that hangs: it has its connections and locks, and does nothing. Answers how to end that. */
+  async freeze(service: ServiceName): Promise<() => void> {
+    const pid = await lockHolder(this.paths, service);
+    if (pid === null) throw new Error(`${service} does not run`);
+    process.kill(pid, 'SIGSTOP');
+    return () => process.kill(pid, 'SIGCONT');
+  }
+
   /** Stops NATS, deletes everything it stored, and starts it again. */
   async wipeNats(): Promise<void> {
     const service = join(this.paths.service, 'nats');

@@ -207,7 +207,9 @@ describe('session tokens', () => {
   });
 
   test('keys that are too short are refused', async () => {
-    await expect(SessionTokens.fromJwk({ kty: 'oct', k: 'c2hvcnQ' }, () => new Date())).rejects.toThrow('256 bits');
+    await expect(
+      SessionTokens.fromJwk({ kty: 'oct', k: 'c2hvcnQ' }, () => new Date()),
+    ).rejects.toThrow('256 bits');
   });
 });
 

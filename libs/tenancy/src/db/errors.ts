@@ -15,8 +15,8 @@ const transientKinds = new Set([
   'TransactionAlreadyClosed',
 ]);
 
-/** PostgreSQL's own: shutting down or starting, too many connections, deadlock, serialisation. */
-const transientStates = /^(57P0\d|53300|40P01|40001|08\w{3})$/;
+/** PostgreSQL's own: shutting down or starting, too many connections, deadlock, serialisation, silent for too long. */
+const transientStates = /^(57P0\d|53300|40P01|40001|25P03|08\w{3})$/;
 
 /** A NUL character, which its text cannot hold: in a parameter, and in JSON. */
 const nulStates = /^(22021|22P05)$/;

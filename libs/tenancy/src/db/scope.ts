@@ -8,10 +8,17 @@ export async function bindTenant(db: Db, tenantId: string): Promise<void> {
   await db.$queryRaw`SELECT set_config('bulkhead.tenant', ${tenantId}, true), set_config('bulkhead.scope', '', true)`;
 }
 
+/**
+ * How long PostgreSQL waits for the next word of a transaction. A process that hangs, or whose host
+ * is cut off, holds locks that the others wait for; one that lives gives up by itself before.
+ */
+const longestSilence = '16s';
+
 /** Answers the time by PostgreSQL's clock: replicas whose clocks differ must agree on what is over. */
 export async function bindPlatform(db: Db): Promise<Date> {
   const [row] = await db.$queryRaw<{ at: Date }[]>`
-    SELECT clock_timestamp() AS "at", set_config('bulkhead.scope', 'platform', true)`;
+    SELECT clock_timestamp() AS "at", set_config('bulkhead.scope', 'platform', true),
+      set_config('idle_in_transaction_session_timeout', ${longestSilence}, true)`;
   if (!row) throw new Error('no row');
   return row.at;
 }
