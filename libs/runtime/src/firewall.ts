@@ -265,6 +265,8 @@ export class Firewall {
   }
 
   async remove(): Promise<void> {
+    // One that is under way would put the table back.
+    await this.#healing?.catch(() => undefined);
     await run('nft', ['-f', '-'], {
       input: `table inet ${this.#options.table}\ndelete table inet ${this.#options.table}\n`,
     });
