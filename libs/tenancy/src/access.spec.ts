@@ -62,13 +62,13 @@ test('the time is PostgreSQL’s, whatever the clock of this process is set to',
 
 test('PostgreSQL ends a transaction that nobody goes on with, so that it holds up no other', async () => {
   const hung = db.tenancy.platform(async (tx) => {
-    await tx.prisma.$queryRaw`SELECT pg_advisory_xact_lock(1)`;
+    await tx.prisma.$executeRaw`SELECT pg_advisory_xact_lock(1)`;
     const [row] = await tx.prisma.$queryRaw<{ limit: string }[]>`
       SELECT current_setting('idle_in_transaction_session_timeout') AS "limit"`;
     expect(row).toEqual({ limit: '16s' });
     // As if that were over.
     await tx.prisma.$queryRaw`SELECT set_config('idle_in_transaction_session_timeout', '50', true)`;
-    await db.tenancy.platform((other) => other.prisma.$queryRaw`SELECT pg_advisory_xact_lock(1)`);
+    await db.tenancy.platform((other) => other.prisma.$executeRaw`SELECT pg_advisory_xact_lock(1)`);
     await tx.prisma.$queryRaw`SELECT 1`;
   });
   await expect(hung).rejects.toMatchObject({ code: 'UNAVAILABLE' });
