@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createRuntime } from './host-runtime.ts';
 import type { ContainerRuntime, RuntimeOptions } from './runtime.ts';
-import { allowedCalls, refusedCalls, seccompProfile } from './seccomp.ts';
+import { allowedCalls, refusedCalls, refusedRequests, seccompProfile } from './seccomp.ts';
 import { containerSpec, removeState, runToEnd, testOptions } from './testing/host.ts';
 import { baseLayer, startRegistry } from './testing/registry.ts';
 import type { TestImage, TestRegistry } from './testing/registry.ts';
@@ -12,12 +12,23 @@ it('refuses these calls by name', () => {
   );
 });
 
+it('refuses these requests of ioctl', () => {
+  expect(refusedRequests).toMatchInlineSnapshot(`
+    {
+      "TIOCLINUX": 21532,
+      "TIOCSETD": 21539,
+      "TIOCSTI": 21522,
+    }
+  `);
+});
+
 it('names no call twice', () => {
   const names = [
     ...allowedCalls,
     ...refusedCalls,
     'clone',
     'clone3',
+    'ioctl',
     'personality',
     'socket',
     'socketpair',
@@ -102,6 +113,22 @@ describe('in a container', () => {
     const script = `my $r = ${call}; print $r == -1 ? $! + 0 : 0, "\\n";`;
     const { out } = await runToEnd(runtime, containerSpec(image, ['perl', '-e', script]));
     expect(out).toEqual([String(errno)]);
+  });
+
+  it.runIf(process.arch === 'x64')('refuses those requests of ioctl and no others', async () => {
+    // Of the first 65,536, and of a refused one with each other bit set; /dev/null has none of them.
+    const script = `
+      open my $f, "<", "/dev/null" or die;
+      sub tried { my ($name, $request) = @_; syscall(16, fileno $f, $request, 0) == -1 && ($! == 1 || $! == 38) and printf "$name %d\n", $! }
+      tried(sprintf("%x", $_), $_) for 0 .. 0xffff;
+      tried("bit $_", 0x5412 | 1 << $_) for 16 .. 63`;
+    const { out, err } = await runToEnd(runtime, containerSpec(image, ['perl', '-e', script]));
+    expect(err).toEqual([]);
+    expect(out).toEqual([
+      ...Object.values(refusedRequests).map((request) => `${request.toString(16)} 1`),
+      // The kernel does not look at these.
+      ...Array.from({ length: 32 }, (_, bit) => `bit ${bit + 32} 1`),
+    ]);
   });
 
   it.runIf(process.arch === 'x64')('kills who calls through the x32 ABI', async () => {

@@ -5,7 +5,7 @@
  * every socket family but AF_UNIX, AF_INET, AF_INET6 and routing netlink (name resolution asks it).
  *
  * Refused calls fail with EPERM. Calls that this list has never heard of fail with ENOSYS, so that
- * programs take the road they take on an older kernel. Only the native ABI exists: 32-bit and x32
+ * programs take the road they take on an older kernel. Of ioctl, all requests pass but a few. Only the native ABI exists: 32-bit and x32
  * calls kill the caller, because their other numbers and socketcall would need a second list.
  */
 export interface SeccompProfile {
@@ -49,7 +49,7 @@ export const allowedCalls: readonly string[] = words(`
   getegid geteuid getgid getgroups getitimer getpeername getpgid getpgrp getpid getppid getpriority
   getrandom getresgid getresuid getrlimit getrusage getsid getsockname getsockopt get_robust_list
   get_thread_area gettid gettimeofday getuid getxattr inotify_add_watch inotify_init inotify_init1
-  inotify_rm_watch io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit ioctl ioprio_get
+  inotify_rm_watch io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit ioprio_get
   ioprio_set kill landlock_add_rule landlock_create_ruleset landlock_restrict_self lchown lgetxattr link
   linkat listen listxattr llistxattr lremovexattr lseek lsetxattr lstat madvise membarrier memfd_create
   mincore mkdir mkdirat mknod mknodat mlock mlock2 mlockall mmap mprotect
@@ -80,6 +80,31 @@ export const refusedCalls: readonly string[] = words(`
   set_mempolicy set_mempolicy_home_node setdomainname sethostname setns settimeofday swapoff swapon sysfs
   syslog umount2 unshare uselib userfaultfd ustat vhangup vmsplice`);
 
+/**
+ * Requests of ioctl refused with EPERM. TIOCSTI types into the terminal that a program was started
+ * from, so that whoever runs something hostile in `exec -it` types its commands themselves, with their
+ * own rights; TIOCLINUX does the same by a console's selection; TIOCSETD brings in line disciplines,
+ * rare kernel code for serial lines.
+ */
+export const refusedRequests = { TIOCSTI: 0x5412, TIOCLINUX: 0x541c, TIOCSETD: 0x5423 } as const;
+
+/**
+ * Masks and values that together every 32-bit number fits but these: at each bit where the number
+ * turns off the way to all of them, what comes after is free. Rules that allow, each for a part of
+ * the numbers, mean the same in any order; libseccomp promises none.
+ */
+function otherThan(numbers: readonly number[], bit = 31): { mask: number; value: number }[] {
+  if (numbers.length === 0) return [{ mask: 0, value: 0 }];
+  if (bit < 0) return [];
+  const weight = 2 ** bit;
+  return [0, weight].flatMap((half) =>
+    otherThan(
+      numbers.filter((number) => Math.floor(number / weight) % 2 === half / weight),
+      bit - 1,
+    ).map(({ mask, value }) => ({ mask: mask + weight, value: value + half })),
+  );
+}
+
 /** Personalities that change nothing for anybody else: Linux, its 2.6 disguise, and asking. */
 const personalities = [0x0, 0x0008, 0x20000, 0x20008, 0xffffffff];
 
@@ -94,7 +119,16 @@ export function seccompProfile(arch: NodeJS.Architecture = process.arch): Seccom
     action: 'SCMP_ACT_ALLOW',
     ...(args.length > 0 ? { args } : {}),
   });
+  const refuse = (names: string[]): SeccompRule => ({
+    names,
+    action: 'SCMP_ACT_ERRNO',
+    errnoRet: EPERM,
+  });
   const equal = (index: number, value: number) => ({ index, value, op: 'SCMP_CMP_EQ' }) as const;
+  // The kernel reads 32 bits of the request, whatever a program has put above them.
+  const request = (value: number, mask = 0xffffffff) =>
+    ({ index: 1, value: mask, valueTwo: value, op: 'SCMP_CMP_MASKED_EQ' }) as const;
+  const refused = Object.values(refusedRequests);
   return {
     defaultAction: 'SCMP_ACT_ERRNO',
     defaultErrnoRet: ENOSYS,
@@ -112,7 +146,9 @@ export function seccompProfile(arch: NodeJS.Architecture = process.arch): Seccom
       allow(['socketpair'], equal(0, family.unix)),
       allow(['clone'], { index: 0, value: cloneNamespaces, valueTwo: 0, op: 'SCMP_CMP_MASKED_EQ' }),
       ...personalities.map((value) => allow(['personality'], equal(0, value))),
-      { names: [...refusedCalls], action: 'SCMP_ACT_ERRNO', errnoRet: EPERM },
+      ...otherThan(refused).map(({ mask, value }) => allow(['ioctl'], request(value, mask))),
+      ...refused.map((value) => ({ ...refuse(['ioctl']), args: [request(value)] })),
+      refuse([...refusedCalls]),
       // Its flags are behind a pointer, where no filter can look: ENOSYS sends libc back to clone.
       { names: ['clone3'], action: 'SCMP_ACT_ERRNO', errnoRet: ENOSYS },
     ],
