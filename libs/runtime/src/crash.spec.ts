@@ -1,3 +1,4 @@
+import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createRuntime } from './host-runtime.ts';
 import type { RuntimeOptions } from './runtime.ts';
@@ -49,6 +50,8 @@ it('containers outlive the killed agent and are carried on with by the next', as
     'it writes on',
     async () => (await runtime.readLogs(spec.id, cursor, 10)).lines.length > 2,
   );
+  const run = await runtime.exec(spec.id, { command: ['id', '-u'], stdin: false, terminal: null });
+  expect(await text(run.stdout)).toBe('0\n');
   const waiting = runtime.waitExit(spec.id, AbortSignal.timeout(20_000));
   process.kill(found?.pid ?? 0, 'SIGKILL');
   expect(await waiting).toMatchObject({ exitCode: 137, signal: 'SIGKILL', oomKilled: false });

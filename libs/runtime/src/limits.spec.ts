@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { text } from 'node:stream/consumers';
 import { defaultResources, defaultTenantLimits, type Resources } from '@bulkhead/protocol';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { run } from './exec.ts';
@@ -109,6 +110,54 @@ describe('limits stand', () => {
       /^\d+:\d+ .*70( wiops=70)?$/m,
     );
     expect(await rates(pid ?? 0)).toEqual({ into: 2_000_000, out: 2_000_000 });
+  });
+
+  it('around each process, also one that comes later, and root inside cannot lift them', async () => {
+    const names =
+      'processes|open files|locked memory|pending signals|msgqueue size|core file size|nice priority|realtime priority';
+    const told = (limits: string) =>
+      [...limits.matchAll(new RegExp(`^Max (${names})\\s+(\\d+)\\s+(\\d+)`, 'gm'))].map(
+        ([, name, soft, hard]) => [name, soft, hard],
+      );
+    const host = readFileSync('/proc/self/limits', 'utf8');
+    const most = (name: string, ours: number): string => {
+      const hard = new RegExp(`^Max ${name}\\s+\\S+\\s+(\\d+)`, 'm').exec(host)?.[1];
+      return String(Math.min(ours, hard === undefined ? Infinity : Number(hard)));
+    };
+    const expected = (
+      [
+        ['core file size', 0],
+        ['processes', 65_536],
+        ['open files', 65_536],
+        ['locked memory', 8 * MiB],
+        ['pending signals', 65_536],
+        ['msgqueue size', 0],
+        ['nice priority', 0],
+        ['realtime priority', 0],
+      ] as const
+    ).map(([name, ours]) => [name, most(name, ours), most(name, ours)]);
+    // CORE, NPROC, NOFILE, MEMLOCK, SIGPENDING, MSGQUEUE, NICE, RTPRIO; then SCHED_FIFO, and nice -1.
+    const lift = `for my $limit (4, 6, 7, 8, 11 .. 14) { my $more = pack("QQ", 1 << 30, 1 << 30);
+        print "$limit ", syscall(160, $limit, $more) == -1 ? $!+0 : "lifted", "\\n" }
+      my $priority = pack("i", 1); print "fifo ", syscall(144, 0, 1, $priority) == -1 ? $!+0 : "set", "\\n";
+      print "nice ", syscall(141, 0, 0, -1) == -1 ? $!+0 : "set", "\\n"`;
+    const one = spec(sh(`cat /proc/self/limits; perl -e '${lift}'; exec sleep 1000`));
+    await runtime.start(one);
+    const said = async () =>
+      (await runtime.readLogs(one.id, null, 100)).lines.map(({ text }) => text);
+    await until('it tried', async () => (await said()).some((line) => line.startsWith('nice')));
+    const lines = await said();
+    expect(told(lines.join('\n'))).toEqual(expected);
+    const [EPERM, EACCES] = [1, 13];
+    expect(lines.slice(-10)).toEqual([
+      ...[4, 6, 7, 8, 11, 12, 13, 14].map((limit) => `${limit} ${EPERM}`),
+      `fifo ${EPERM}`,
+      `nice ${EACCES}`,
+    ]);
+    const later = await runtime.exec(one.id, {
+      ...{ command: ['cat', '/proc/self/limits'], stdin: false, terminal: null },
+    });
+    expect(told(await text(later.stdout))).toEqual(expected);
   });
 
   it('and change while it runs', async () => {

@@ -25,7 +25,6 @@ import { identify } from './processes.ts';
 import { prepareEtc } from './etc.ts';
 import { mountRootfs, readInside } from './rootfs.ts';
 import { RuntimeError } from './runtime.ts';
-import { limitWatches } from './watches.ts';
 import type { ContainerSpec } from './runtime.ts';
 import type { ContainerRecord } from './state.ts';
 import { withFilter } from './seccomp-filter.ts';
@@ -96,10 +95,6 @@ export async function makeContainer(
     });
     step('await-container');
     const pid = await conmon.created(host.createDeadlineMs);
-    step('limit-watches');
-    // While the rest is done here.
-    const watches = limitWatches(pid);
-    watches.catch(() => undefined);
     step('limit-container');
     limitContainer(host, record, spec.resources);
     connectNetwork(pid, slot.slot, host.addresses, spec.resources.networkBytesPerSecond);
@@ -112,7 +107,6 @@ export async function makeContainer(
     };
     step('record-starting');
     write(made);
-    await watches;
     step('ensure-walls');
     // The walls may have fallen while the container was being made; without them nothing starts.
     await host.firewall.ensure();
@@ -216,7 +210,7 @@ function mountAndSpawn(
       cwd: spec.image.config.workingDir || '/',
       user,
       rootfs: paths.rootfs,
-      idBase,
+      usernsPath: `/proc/${process.pid}/fd/${usernsFd}`,
       cgroupPath: containerCgroup(host, spec),
       resources: spec.resources,
       readOnlyRoot: spec.readOnlyRoot,

@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
 import type { Resources } from '@bulkhead/protocol';
-import { idsPerContainer } from './addresses.ts';
 import { seccompProfile } from './seccomp.ts';
 
 /** What a container's configuration is written from; every path is the host's. */
@@ -11,7 +10,8 @@ export interface OciInput {
   cwd: string;
   user: { uid: number; gid: number; additionalGids: readonly number[] };
   rootfs: string;
-  idBase: number;
+  /** The user namespace that maps its ids. */
+  usernsPath: string;
   /** Relative to the cgroup roots, without a leading slash. */
   cgroupPath: string;
   resources: Resources;
@@ -82,17 +82,38 @@ export const readonlyPaths = [
 
 const safe = ['nosuid', 'noexec', 'nodev'];
 
-/** Hard limit on open files of this process: more cannot be given without CAP_SYS_RESOURCE. */
-export function openFilesLimit(limits: string = readFileSync('/proc/self/limits', 'utf8')): number {
-  const hard = /^Max open files\s+\S+\s+(\S+)/m.exec(limits)?.[1];
-  return Math.min(hard === undefined || hard === 'unlimited' ? 65_536 : Number(hard), 65_536);
+/**
+ * The most of what cgroups do not count, by what the kernel calls each in /proc. Set for every
+ * process, so that none has it from whoever started the agent. Processes are their cgroup's, at most
+ * half as many; here they only must not meet a lower limit first.
+ */
+const mostPerProcess = {
+  RLIMIT_NOFILE: ['open files', 65_536],
+  RLIMIT_NPROC: ['processes', 65_536],
+  // Threads that change their user are told of it by signals that queue.
+  RLIMIT_SIGPENDING: ['pending signals', 65_536],
+  // What is locked is charged to the container and cannot be reclaimed: Linux' own default.
+  RLIMIT_MEMLOCK: ['locked memory', 8 * 1024 * 1024],
+  RLIMIT_CORE: ['core file size', 0],
+  // Seccomp refuses the calls.
+  RLIMIT_MSGQUEUE: ['msgqueue size', 0],
+  // Ahead of others, up to the platform, is nobody's place.
+  RLIMIT_NICE: ['nice priority', 0],
+  RLIMIT_RTPRIO: ['realtime priority', 0],
+} as const;
+
+/** No more than this process may have: that cannot be given without CAP_SYS_RESOURCE. */
+export function processLimits(limits: string = readFileSync('/proc/self/limits', 'utf8')) {
+  return Object.entries(mostPerProcess).map(([type, [name, most]]) => {
+    const hard = new RegExp(`^Max ${name}\\s+\\S+\\s+(\\d+)`, 'm').exec(limits)?.[1];
+    const given = Math.min(hard === undefined ? Infinity : Number(hard), most);
+    return { type, hard: given, soft: given };
+  });
 }
 
 /** The OCI runtime configuration, complete. 1.0.2 is the newest version that crun 1.8 knows. */
 export function ociConfig(input: OciInput): object {
   const { resources, user } = input;
-  const mapping = [{ containerID: 0, hostID: input.idBase, size: idsPerContainer }];
-  const files = openFilesLimit();
   const memory = resources.memoryMiB * 1024 * 1024;
   // Only root has them, and never more than the bounding set: no-new-privileges closes the other ways.
   const held = user.uid === 0 ? [...capabilities] : [];
@@ -124,10 +145,7 @@ export function ociConfig(input: OciInput): object {
         inheritable: [],
         ambient: [],
       },
-      rlimits: [
-        { type: 'RLIMIT_NOFILE', hard: files, soft: files },
-        { type: 'RLIMIT_CORE', hard: 0, soft: 0 },
-      ],
+      rlimits: processLimits(),
       noNewPrivileges: true,
       // When the whole machine is short of memory, tenants' processes go before the platform's.
       oomScoreAdj: 500,
@@ -190,9 +208,8 @@ export function ociConfig(input: OciInput): object {
     linux: {
       namespaces: ['pid', 'network', 'ipc', 'uts', 'mount', 'user', 'cgroup'].map((type) => ({
         type,
+        ...(type === 'user' && { path: input.usernsPath }),
       })),
-      uidMappings: mapping,
-      gidMappings: mapping,
       cgroupsPath: `/${input.cgroupPath}`,
       resources: {
         devices: [{ allow: false, access: 'rwm' }],

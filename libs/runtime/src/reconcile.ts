@@ -12,7 +12,6 @@ import { prepareRunDir, runDir } from './run-dir.ts';
 import type { RuntimeEvent } from './runtime.ts';
 import type { ContainerRecord } from './state.ts';
 import { raiseHostPids } from './host-pids.ts';
-import { raiseHostWatches } from './watches.ts';
 import { ensureRoutes } from './fleet-routes.ts';
 import { step } from './steps.ts';
 
@@ -39,8 +38,6 @@ export async function prepareHost(host: Host, stateDir: string): Promise<void> {
   await host.images.prepare();
   step('make-conmon-cgroup');
   host.cgroups.ensure(conmonCgroup(host));
-  step('raise-watches');
-  raiseHostWatches(host.addresses.last);
   step('raise-pids');
   raiseHostPids();
   await host.firewall.apply();

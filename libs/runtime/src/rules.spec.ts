@@ -5,7 +5,7 @@ import { signalName, stopSignalNumber } from './dismantle.ts';
 import { firewallRules, parseResolvers } from './firewall.ts';
 import { hybridMounts } from './host-thread.ts';
 import { resolveUser } from './image-user.ts';
-import { openFilesLimit } from './oci-config.ts';
+import { processLimits } from './oci-config.ts';
 
 describe('addresses', () => {
   it('keeps everything of a slot apart from every other slot', () => {
@@ -123,11 +123,22 @@ it('lets a container ask its resolver wherever that stands, and no network that 
   );
 });
 
-it('gives no more open files than it has', () => {
-  expect(
-    openFilesLimit('Max open files            1024                 20000                files'),
-  ).toBe(20_000);
-  expect(
-    openFilesLimit('Max open files            1024                 unlimited            files'),
-  ).toBe(65_536);
+it('gives processes no more than it may have itself', () => {
+  const given =
+    processLimits(`Limit                     Soft Limit           Hard Limit           Units
+Max open files            1024                 20000                files
+Max locked memory         65536                unlimited            bytes
+Max msgqueue size         819200               819200               bytes
+Max realtime priority     99                   99
+`);
+  expect(Object.fromEntries(given.map(({ type, hard, soft }) => [type, [soft, hard]]))).toEqual({
+    RLIMIT_NOFILE: [20_000, 20_000],
+    RLIMIT_NPROC: [65_536, 65_536],
+    RLIMIT_SIGPENDING: [65_536, 65_536],
+    RLIMIT_MEMLOCK: [8_388_608, 8_388_608],
+    RLIMIT_CORE: [0, 0],
+    RLIMIT_MSGQUEUE: [0, 0],
+    RLIMIT_NICE: [0, 0],
+    RLIMIT_RTPRIO: [0, 0],
+  });
 });

@@ -6,18 +6,30 @@ import { openPipe, spawnDetached } from './spawn.ts';
 import { step } from './steps.ts';
 import { closeFd } from './syscalls.ts';
 
+const setpriv = findProgram('setpriv');
 const unshare = findProgram('unshare');
 
 /**
- * Opens a user namespace that maps 0-65535 to `idBase` and up. Only the mapping matters: layers are
- * idmapped by it. A process is needed to make one; the descriptor keeps it when that has ended.
+ * Opens a user namespace that maps 0-65535 to `idBase` and up, for a container and its layers. A
+ * process is needed to make one; the descriptor keeps it when that has ended.
+ *
+ * The kernel adds up what no cgroup counts (pending signals, inotify instances and watches, locked
+ * shared memory) for each user in a namespace and, all users together, for whoever made it. Were that
+ * root, one container could take what all others and the host's own services have; so each is made by
+ * its own `idBase`, a user that is nobody else.
  */
 export async function openUserNamespace(idBase: number): Promise<number> {
   step('spawn-userns');
   const pipe = openPipe();
   try {
     // It ends when we close our end of its input.
-    const { pid, ended } = spawnDetached(unshare, ['--user', 'cat'], {
+    const args = [
+      ...[`--reuid=${idBase}`, `--regid=${idBase}`, '--clear-groups'],
+      // Some hosts let only root make one.
+      ...['--inh-caps=+sys_admin', '--ambient-caps=+sys_admin'],
+      ...[unshare, '--user', 'cat'],
+    ];
+    const { pid, ended } = spawnDetached(setpriv, args, {
       cwd: '/',
       env: cleanEnv(),
       stdin: pipe.read,

@@ -12,9 +12,6 @@ import type { Wall } from '../testing/weaken.ts';
 vi.mock(import('../oci-config.ts'), async (original) =>
   (await import('../testing/weaken.ts')).weakened(await original()),
 );
-vi.mock(import('../watches.ts'), async (original) =>
-  (await import('../testing/weaken.ts')).unwatched(await original()),
-);
 
 /**
  * Root inside tries each way out. Every attack names the walls that stand before it: with all of

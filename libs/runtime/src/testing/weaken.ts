@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
 import type * as Oci from '../oci-config.ts';
-import type * as Watches from '../watches.ts';
 
 /**
  * Containers with one wall taken out, for the controls of the attack suite. Production code has no
@@ -14,8 +13,6 @@ interface Config {
   mounts: { type: string; destination: string; options: string[] }[];
   linux: {
     namespaces: { type: string }[];
-    uidMappings?: unknown;
-    gidMappings?: unknown;
     seccomp?: unknown;
     maskedPaths: string[];
     readonlyPaths: string[];
@@ -48,8 +45,6 @@ const remove: Record<Wall, (config: Config) => void> = {
   },
   userns: ({ linux }) => {
     linux.namespaces = linux.namespaces.filter((namespace) => namespace.type !== 'user');
-    delete linux.uidMappings;
-    delete linux.gidMappings;
   },
   ipcns: ({ linux }) => {
     linux.namespaces = linux.namespaces.filter((namespace) => namespace.type !== 'ipc');
@@ -72,10 +67,4 @@ export const weakened = (real: typeof Oci): typeof Oci => ({
     for (const wall of wallsRemoved.get(input.id) ?? []) remove[wall](config);
     return config;
   },
-});
-
-/** For containers without a user namespace of their own, which has no limits to be set. */
-export const unwatched = (real: typeof Watches): typeof Watches => ({
-  ...real,
-  limitWatches: (pid) => real.limitWatches(pid).catch(() => undefined),
 });
