@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createRuntime } from '../host-runtime.ts';
@@ -11,6 +12,9 @@ import type { Wall } from '../testing/weaken.ts';
 
 vi.mock(import('../oci-config.ts'), async (original) =>
   (await import('../testing/weaken.ts')).weakened(await original()),
+);
+vi.mock(import('../syscalls.ts'), async (original) =>
+  (await import('../testing/weaken.ts')).withoutFlags(await original()),
 );
 
 /**
@@ -66,6 +70,11 @@ const attacks: readonly Attack[] = [
   ),
   attack('a control group', 'group()', EROFS, 'cgroup-read-only', 'userns'),
   attack('memory that is shared on the host', 'shared()', 'EINVAL', 'ipcns'),
+  // The disk is the pool, where the layers of all tenants are. Without a user namespace crun drops
+  // the flags of the root file system's mount with it.
+  attack('a device for a disk', 'device()', EPERM, 'capabilities', 'userns', 'devices'),
+  attack('a disk by a device in the image', 'disk("/image-disk")', EACCES, 'nodev', 'devices'),
+  attack('root by a setuid program', 'setuid()', EACCES, 'no-new-privileges', 'nosuid'),
   attack(
     'interrupts by another name',
     'holds("/proc/thread-self/root/proc/interrupts")',
@@ -80,8 +89,23 @@ sub call { my ($n, @a) = @_; syscall($n, @a) == -1 ? $!+0 : 0 }
 sub cloned { my $p = syscall(56, $_[0], 0, 0, 0, 0); return $!+0 if $p == -1; syscall(60, 0) if $p == 0; 0 }
 sub put { sysopen(my $f, $_[0], 1) or return $!+0; defined(syswrite($f, $_[1])) ? 0 : $!+0 }
 sub same { open(my $f, "<", $_[0]) or return $!+0; my $t = <$f>; put($_[0], $t) }
+sub disk { sysopen(my $f, $_[0], 0) or return $!+0; sysseek($f, 0x10040, 0); sysread($f, my $t, 8); $t eq "_BHRfS_M" ? 0 : "another disk" }
+sub setuid { $) = 1001; ($<, $>) = (1000, 1000); my $t = qx(/usr/bin/reader /root-only 2>&1); $t eq "for root\n" ? 0 : $t =~ /Permission denied/ ? 13 : $t }
 sub holds { open(my $f, "<", $_[0]) or return $!+0; defined(<$f>) ? 0 : "empty" }
 `;
+
+/** The disk under the pool of writable layers. */
+function poolDevice(stateDir: string): { major: number; minor: number } {
+  for (const name of readdirSync('/sys/block')) {
+    const backing = `/sys/block/${name}/loop/backing_file`;
+    if (!existsSync(backing) || !readFileSync(backing, 'utf8').startsWith(`${stateDir}/`)) continue;
+    const [major = 0, minor = 0] = readFileSync(`/sys/block/${name}/dev`, 'utf8')
+      .split(':')
+      .map(Number);
+    return { major, minor };
+  }
+  throw new Error('The runtime has no pool on a loop device.');
+}
 
 const errnoName = (text: string): string =>
   text === '0'
@@ -95,6 +119,7 @@ describe.runIf(process.arch === 'x64')('root inside', () => {
   let image: TestImage;
   /** Of the host, for everybody there. */
   let sharedMemory: string;
+  let disk: { major: number; minor: number };
 
   beforeAll(async () => {
     const made = execFileSync('ipcmk', ['-M', '4096', '-p', '0666'], { encoding: 'utf8' });
@@ -103,7 +128,15 @@ describe.runIf(process.arch === 'x64')('root inside', () => {
     options = testOptions([registry.host]);
     runtime = createRuntime(options);
     await runtime.reconcile();
-    image = await registry.push('test/base', [baseLayer]);
+    disk = poolDevice(options.stateDir);
+    image = await registry.push('test/base', [
+      {
+        ...baseLayer,
+        'image-disk': { disk },
+        'root-only': { mode: 0o600, text: 'for root\n' },
+        'usr/bin/reader': { copy: '/bin/cat', mode: 0o4755 },
+      },
+    ]);
     await runtime.ensureImage(image);
   });
 
@@ -129,7 +162,10 @@ describe.runIf(process.arch === 'x64')('root inside', () => {
       ({ probe }, index) =>
         `unless ($pid = fork) { my $r = do { ${probe} }; syswrite(STDOUT, "${index} $r\\n"); syscall(231, 0) } waitpid($pid, 0);`,
     );
-    const shared = `sub shared { my $b = "\\0" x 200; call(31, ${sharedMemory}, 2, $b) }`;
+    // S_IFBLK; mknod(2) takes the number as the kernel's old 16 bits and the rest of the minor above.
+    const number = (disk.major << 8) | (disk.minor & 0xff) | ((disk.minor & ~0xff) << 12);
+    const shared = `sub shared { my $b = "\\0" x 200; call(31, ${sharedMemory}, 2, $b) }
+      sub device { my $r = call(133, "/disk", 0060600, ${number}); $r == 0 ? disk("/disk") : $r }`;
     const spec = containerSpec(image, [
       'perl',
       '-e',

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
+  chmodSync,
   copyFileSync,
   mkdirSync,
   mkdtempSync,
@@ -34,10 +35,14 @@ export interface TestImage {
   config: ImageConfig;
 }
 
-/** Path to content, or to what a symbolic link points at. */
+/** Path to content, to what a symbolic link points at, or to the number of a block device. */
 export type LayerFiles = Record<
   string,
-  string | { link: string } | { copy: string; mode?: number } | { mode: number; text: string }
+  | string
+  | { link: string }
+  | { copy: string; mode?: number }
+  | { mode: number; text: string }
+  | { disk: { major: number; minor: number } }
 >;
 
 const applets =
@@ -159,8 +164,13 @@ async function tar(dir: string, files: LayerFiles): Promise<Buffer> {
     mkdirSync(target.slice(0, target.lastIndexOf('/')), { recursive: true });
     if (typeof content === 'string') writeFileSync(target, content);
     else if ('link' in content) symlinkSync(content.link, target);
-    else if ('copy' in content) copyFileSync(content.copy, target);
-    else writeFileSync(target, content.text, { mode: content.mode });
+    else if ('disk' in content) {
+      const { major, minor } = content.disk;
+      await run('mknod', ['-m', '600', target, 'b', String(major), String(minor)]);
+    } else if ('copy' in content) {
+      copyFileSync(content.copy, target);
+      if (content.mode !== undefined) chmodSync(target, content.mode);
+    } else writeFileSync(target, content.text, { mode: content.mode });
   }
   await run('tar', [
     '--owner=0',
