@@ -7,7 +7,14 @@ import { join } from 'node:path';
 import { json } from 'node:stream/consumers';
 import { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import { edgeHeartbeat, edgeTraffic, subjects, type HostTraffic } from '@bulkhead/protocol';
+import {
+  addAnswers,
+  answerPercentile,
+  edgeHeartbeat,
+  edgeTraffic,
+  subjects,
+  type HostTraffic,
+} from '@bulkhead/protocol';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
 import { initEdge } from './edge.ts';
@@ -389,6 +396,12 @@ describe('the edge', () => {
       told.filter((each) => each.host === host).reduce((all, each) => all + Number(each[key]), 0);
     await until('all is told', () => sum('x.localhost', 'status2xx') === 4);
     expect(sum('x.localhost', 'waitedMs')).toBeGreaterThan(4 * 20);
+    const times = told
+      .filter(({ host }) => host === 'x.localhost')
+      .reduce<number[]>((all, { answerTimes }) => addAnswers(all, answerTimes), []);
+    expect(times.reduce((all, count) => all + count)).toBe(4);
+    expect(answerPercentile(times, 0.25)).toBeGreaterThan(15);
+    expect(answerPercentile(times, 1)).toBeGreaterThan(400);
     expect(sum('x.localhost', 'bytesOut')).toBeGreaterThan(100);
     expect(sum('y.localhost', 'status5xx')).toBe(1);
     expect(sum('y.localhost', 'failed')).toBeGreaterThanOrEqual(1);

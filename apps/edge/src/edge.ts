@@ -174,7 +174,7 @@ export class Edge {
   #readTraffic(): Promise<void> {
     this.#reading = this.#reading.then(async () => {
       try {
-        this.#traffic.add(await this.#follower.readTraffic());
+        this.#traffic.add(await this.#follower.readTraffic((pid) => this.#traffic.knows(pid)));
         this.#traffic.keepOnly((host) => this.#table.has(host));
       } catch (error) {
         // One that is not there yet, when we begin, has counted nothing.

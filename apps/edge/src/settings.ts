@@ -115,6 +115,8 @@ export const edgeFiles = (dir: string) => ({
   masterSocket: join(dir, 'master.sock'),
   jail: join(dir, 'jail'),
   pages: join(dir, 'pages'),
+  /** Times until an answer, and which bucket of the histogram each belongs to. */
+  buckets: join(dir, 'answers.map'),
   /** The last known routes; what HAProxy's files are rendered from. */
   routes: join(dir, 'routes.json'),
 });

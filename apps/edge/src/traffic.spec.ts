@@ -4,11 +4,16 @@ import { TrafficMeter, type BackendReading } from './traffic.ts';
 const reading = (
   host: string | null,
   counts: Record<string, number>,
-  { pid = 1, backend = 'b0' } = {},
+  {
+    pid = 1,
+    backend = 'b0',
+    buckets = [],
+  }: { pid?: number; backend?: string; buckets?: [number, number][] } = {},
 ): BackendReading => ({
   host,
   pid,
   backend,
+  buckets,
   stat: new Map(Object.entries(counts).map(([name, value]) => [name, String(value)])),
 });
 
@@ -26,7 +31,7 @@ it('tells what came since it was last asked, and nothing of what came before it 
     {
       host: 'x',
       ...{ status2xx: 4, status3xx: 0, status4xx: 0, status5xx: 1, failed: 3 },
-      ...{ bytesIn: 10, bytesOut: 7, waitedMs: 4 * 20 + 30 },
+      ...{ bytesIn: 10, bytesOut: 7, waitedMs: 4 * 20 + 30, answerTimes: [] },
     },
   ]);
   expect(meter.take()).toEqual([]);
@@ -53,4 +58,21 @@ it('charges nobody with what a backend carried for its owner before', () => {
   ]);
   meter.keepOnly((host) => host === 'y');
   expect([...meter.totals.keys()]).toEqual(['y']);
+});
+
+it('tells times of answers that came since, also of a bucket that began again', () => {
+  const meter = new TrafficMeter();
+  const read = (...buckets: [number, number][]) =>
+    meter.add([reading('x', { hrsp_2xx: 1 }, { buckets })]);
+  expect(meter.knows(1)).toBe(false);
+  read([0, 7], [3, 5]);
+  expect(meter.knows(1)).toBe(true);
+  // What had none lately is not shown.
+  read([3, 6]);
+  read([0, 9], [3, 6]);
+  expect(meter.take()).toMatchObject([{ host: 'x', status2xx: 0, answerTimes: [2, 0, 0, 1] }]);
+  read([0, 9]);
+  expect(meter.take()).toEqual([]);
+  read([3, 2]);
+  expect(meter.take()).toMatchObject([{ answerTimes: [0, 0, 0, 2] }]);
 });

@@ -1,4 +1,4 @@
-import type { HostTraffic } from '@bulkhead/protocol';
+import { addAnswers, answerBuckets, type HostTraffic } from '@bulkhead/protocol';
 
 /** A backend's counters as a HAProxy process shows them, which counts from zero. */
 export interface BackendReading {
@@ -7,11 +7,14 @@ export interface BackendReading {
   readonly pid: number;
   readonly backend: string;
   readonly stat: ReadonlyMap<string, string>;
+  /** Answers by the time until they began; buckets without news may be missing. */
+  readonly buckets: readonly (readonly [bucket: number, count: number])[];
 }
 
 /** Of `show stat`. */
 export const readColumns = [
   'pxname',
+  'iid',
   'hrsp_2xx',
   'hrsp_3xx',
   'hrsp_4xx',
@@ -27,7 +30,7 @@ type Counts = Record<
   `status${(typeof statusClasses)[number]}` | 'failed' | 'bytesIn' | 'bytesOut',
   number
 >;
-export type Totals = Counts & { waitedMs: number };
+export type Totals = Counts & { waitedMs: number; answerTimes: number[] };
 
 const columns: Readonly<Record<keyof Counts, readonly string[]>> = {
   status2xx: ['hrsp_2xx'],
@@ -48,7 +51,8 @@ const names = Object.keys(columns) as (keyof Counts)[];
  */
 export class TrafficMeter {
   /** By process and backend: a backend goes from host to host, its counters go on. */
-  readonly #seen = new Map<string, Counts>();
+  readonly #seen = new Map<string, { counts: Counts; buckets: Map<number, number> }>();
+  #processes: ReadonlySet<number> = new Set();
   /** What was counted before this process began was told by another. */
   #began = false;
   readonly #totals = new Map<string, Totals>();
@@ -64,25 +68,37 @@ export class TrafficMeter {
     this.#began = true;
   }
 
+  /** Whether this worker's counters were among those added last. */
+  knows(pid: number): boolean {
+    return this.#processes.has(pid);
+  }
+
   /** All backends of all workers that there are: what is not among them is forgotten. */
   add(readings: readonly BackendReading[]): void {
     const live = new Set<string>();
-    for (const { host, pid, backend, stat } of readings) {
+    for (const { host, pid, backend, stat, buckets } of readings) {
       const key = `${pid} ${backend}`;
       live.add(key);
-      const before = this.#seen.get(key);
+      const seen = this.#seen.get(key);
+      const before = seen?.counts;
       const now = countsOf(stat);
+      const answerTimes = answersSince(seen?.buckets, buckets);
       // Nothing came since: most of ten thousand.
-      if (before && names.every((name) => before[name] === now[name])) continue;
-      this.#seen.set(key, now);
+      if (before && names.every((name) => before[name] === now[name]) && !answerTimes.length)
+        continue;
+      this.#seen.set(key, {
+        counts: now,
+        buckets: new Map([...(seen?.buckets ?? []), ...buckets]),
+      });
       if (!this.#began || host === null) continue;
-      const news = emptyTotals();
+      const news = { ...emptyTotals(), answerTimes };
       for (const name of names) news[name] = Math.max(0, now[name] - (before?.[name] ?? 0));
       news.waitedMs = requestsOf(news) * Number(stat.get('rtime') ?? 0);
       addTo(this.#totals, host, news);
       addTo(this.#untold, host, news);
     }
     for (const key of this.#seen.keys()) if (!live.has(key)) this.#seen.delete(key);
+    this.#processes = new Set(readings.map(({ pid }) => pid));
     this.#began = true;
   }
 
@@ -96,7 +112,12 @@ export class TrafficMeter {
     const taken = [...this.#untold].map(([host, totals]) => ({ host, ...totals }));
     this.#untold = new Map();
     return taken.filter(
-      (each) => requestsOf(each) > 0 || each.failed > 0 || each.bytesIn > 0 || each.bytesOut > 0,
+      (each) =>
+        requestsOf(each) > 0 ||
+        each.failed > 0 ||
+        each.bytesIn > 0 ||
+        each.bytesOut > 0 ||
+        each.answerTimes.length > 0,
     );
   }
 }
@@ -114,11 +135,28 @@ function countsOf(stat: ReadonlyMap<string, string>): Counts {
 
 const emptyTotals = (): Totals => ({
   ...{ status2xx: 0, status3xx: 0, status4xx: 0, status5xx: 0, failed: 0 },
-  ...{ bytesIn: 0, bytesOut: 0, waitedMs: 0 },
+  ...{ bytesIn: 0, bytesOut: 0, waitedMs: 0, answerTimes: [] },
 });
+
+/** A bucket that HAProxy's table had no room for begins again from zero. */
+function answersSince(
+  before: ReadonlyMap<number, number> | undefined,
+  now: BackendReading['buckets'],
+): number[] {
+  const news: number[] = [];
+  for (const [bucket, count] of now) {
+    const seen = before?.get(bucket) ?? 0;
+    const came = count < seen ? count : count - seen;
+    if (came === 0 || bucket >= answerBuckets) continue;
+    while (news.length <= bucket) news.push(0);
+    news[bucket] = came;
+  }
+  return news;
+}
 
 function addTo(map: Map<string, Totals>, host: string, news: Totals): void {
   const sum = map.get(host) ?? emptyTotals();
   for (const name of [...names, 'waitedMs'] as const) sum[name] += news[name];
+  sum.answerTimes = addAnswers(sum.answerTimes, news.answerTimes);
   map.set(host, sum);
 }

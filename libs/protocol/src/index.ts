@@ -8,6 +8,7 @@ export * from './route.ts';
 export * from './strategy.ts';
 export * from './logs.ts';
 export * from './subjects.ts';
+export * from './answer-times.ts';
 export * from './traffic.ts';
 export * from './sealing.ts';
 export * from './streams/streams.ts';

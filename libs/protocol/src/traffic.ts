@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { answerBuckets } from './answer-times.ts';
 
 const count = z.number().int().min(0).max(2_000_000_000);
 const bytes = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
@@ -18,11 +19,16 @@ export const hostTraffic = z.object({
   bytesOut: bytes,
   /** Sum over the requests of the time until the answer began, milliseconds. */
   waitedMs: bytes,
+  /**
+   * An app's answers by the time until they began: counts of `answerBucket`, zeros at the end left
+   * out. An edge of an earlier version does not count them.
+   */
+  answerTimes: z.array(count).max(answerBuckets).default([]),
 });
 export type HostTraffic = z.infer<typeof hostTraffic>;
 
-/** So many hosts in one message: with names of 253 characters it stays below NATS's megabyte. */
-export const mostTrafficHosts = 1000;
+/** So many hosts in one message: with names of 253 characters and full histograms it stays below NATS's megabyte. */
+export const mostTrafficHosts = 500;
 
 /** Plain NATS on `edge.traffic.<edge>`, every ten seconds with those that had any; one replica takes it. */
 export const edgeTraffic = z.object({

@@ -160,7 +160,7 @@ const empty: [string, (tx: TenantTx) => Promise<unknown>][] = [
   ['instances.list', async (tx) => (await tx.instances.list(known.app, {})).nodes],
   ['instances.live', (tx) => tx.instances.live(known.app)],
   ['instances.running', (tx) => tx.instances.running(known.app)],
-  ['traffic.list', (tx) => tx.traffic.list(known.app, 60)],
+  ['traffic.list', (tx) => tx.traffic.list(known.app, 60, 1)],
   [
     'members.list',
     async (tx) => (await tx.members.list({})).nodes.filter(({ id }) => id !== mallory.userId),

@@ -96,8 +96,14 @@ export class AppsResolver {
       description: `From now back; at most ${trafficHours * 60}.`,
     })
     minutes: number,
+    @Args('step', {
+      type: () => Int,
+      defaultValue: 1,
+      description: `So many minutes are put together, percentiles too; they begin at multiples of it. At most ${trafficHours * 60}.`,
+    })
+    step: number,
   ) {
-    return door.run({ tenantId: app.tenantId }, (tx) => tx.traffic.list(app.id, minutes));
+    return door.run({ tenantId: app.tenantId }, (tx) => tx.traffic.list(app.id, minutes, step));
   }
 
   @ResolveField(() => [Process], { description: 'What it consists of.' })

@@ -4,7 +4,6 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import type { TrafficMinute } from '../graphql/types.ts';
 import { Workbench, type Person } from '../testing/harness.ts';
 import { password, World } from '../testing/world.ts';
-import { spansOf } from './traffic.ts';
 
 // The bundle as a program of its own against a GraphQL server with the API's schema.
 
@@ -461,6 +460,7 @@ describe('traffic', () => {
     minute: at,
     ...{ status2xx: 60, status3xx: 0, status4xx: 0, status5xx: 0, failed: 0 },
     ...{ bytesIn: 1024, bytesOut: 2_000_000, meanMs: 5 },
+    ...{ p50Ms: 4.2, p95Ms: 19, p99Ms: null },
     ...part,
   });
 
@@ -474,23 +474,26 @@ describe('traffic', () => {
     now.setSeconds(0, 0);
     minutes.push(minute(now.toISOString(), { status5xx: 3, failed: 2 }));
     const { stdout } = await ann.run(['traffic', '-a', 'hello']);
-    expect(stdout).toMatch(/REQUESTS +PER SECOND +2XX +3XX +4XX +5XX +FAILED +ANSWER +IN +OUT/);
-    expect(stdout).toMatch(/\d\d:\d\d +63 +1\.1 +60 +- +- +3 +2 +5\.0 ms +1\.0 KiB +1\.9 MiB/);
+    expect(stdout).toMatch(
+      /REQUESTS +PER SECOND +2XX +3XX +4XX +5XX +FAILED +P50 +P95 +P99 +IN +OUT/,
+    );
+    expect(stdout).toMatch(
+      /\d\d:\d\d +63 +1\.1 +60 +- +- +3 +2 +4\.2 ms +19 ms +- +1\.0 KiB +1\.9 MiB/,
+    );
     expect(await ann.json(['traffic', '-a', 'hello'])).toEqual(minutes);
     minutes.pop();
   });
 
-  it('is put together when it is long', () => {
-    const rows = [
-      minute('2026-01-31T12:00:00.000Z'),
-      minute('2026-01-31T12:04:00.000Z', { status2xx: 20, meanMs: 25 }),
-      minute('2026-01-31T12:05:00.000Z', { meanMs: null, status2xx: 0 }),
-    ];
-    expect(spansOf(rows, 60)).toHaveLength(3);
-    expect(spansOf(rows, 300)).toMatchObject([
-      { minute: '2026-01-31T12:00:00.000Z', minutes: 5, status2xx: 80, meanMs: 10, bytesIn: 2048 },
-      { minute: '2026-01-31T12:05:00.000Z', status2xx: 0, meanMs: null },
-    ]);
+  it('is put together when it is long', async () => {
+    await ann.run(['apps', 'create', 'hello']);
+    const steps: number[] = [];
+    const app = world.app('hello');
+    const { traffic } = app;
+    app.traffic = (args) => (steps.push(args.step), traffic(args));
+    for (const since of ['10m', '1h', '5h', '1d', '2d'])
+      await ann.run(['traffic', '-a', 'hello', '--since', since]);
+    await ann.run(['traffic', '-a', 'hello', '--since', '1d', '--json']);
+    expect(steps).toEqual([1, 1, 5, 60, 60, 1]);
   });
 });
 

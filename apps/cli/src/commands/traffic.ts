@@ -12,34 +12,11 @@ const mostMinutes = 48 * 60;
 const mostRows = 60;
 const steps = [1, 5, 15, 60];
 
-export interface TrafficSpan extends TrafficMinute {
-  /** How many minutes it covers. */
-  minutes: number;
-}
-
-export const requestsOf = (each: TrafficMinute): number =>
+const requestsOf = (each: TrafficMinute): number =>
   each.status2xx + each.status3xx + each.status4xx + each.status5xx;
 
-/** Minutes put together to spans of 1, 5, 15 or 60, so that a screen holds `minutes` of them. */
-export function spansOf(rows: readonly TrafficMinute[], minutes: number): TrafficSpan[] {
-  const step = steps.find((each) => minutes / each <= mostRows) ?? 60;
-  const spans = new Map<number, TrafficSpan>();
-  for (const row of rows) {
-    const began = Math.floor(Date.parse(row.minute) / (step * 60_000)) * step * 60_000;
-    const span = spans.get(began);
-    if (!span) {
-      spans.set(began, { ...row, minute: new Date(began).toISOString(), minutes: step });
-      continue;
-    }
-    const [before, now] = [requestsOf(span), requestsOf(row)];
-    const waited = (span.meanMs ?? 0) * before + (row.meanMs ?? 0) * now;
-    for (const key of ['status2xx', 'status3xx', 'status4xx', 'status5xx', 'failed'] as const)
-      span[key] += row[key];
-    for (const key of ['bytesIn', 'bytesOut'] as const) span[key] += row[key];
-    span.meanMs = before + now === 0 ? null : waited / (before + now);
-  }
-  return [...spans.values()];
-}
+/** Minutes put together to one row, so that a screen holds `minutes` of them. */
+const stepOf = (minutes: number): number => steps.find((each) => minutes / each <= mostRows) ?? 60;
 
 const shortTime = (at: string): string => {
   const date = new Date(at);
@@ -66,7 +43,8 @@ export function trafficCommands(program: Command, act: Act): void {
         const minutes = Math.ceil((now.getTime() - Date.parse(since)) / 60_000);
         if (minutes < 1 || minutes > mostMinutes)
           throw usageError('--since: two days are kept', 'Write 10m, 2h, 1d or a date since then.');
-        const { app } = await session.client().request(traffic, { ...at, minutes });
+        const step = out.json ? 1 : stepOf(minutes);
+        const { app } = await session.client().request(traffic, { ...at, minutes, step });
         const whole = (value: number) => (value === 0 ? '-' : String(value));
         const { style } = out;
         if (out.json) {
@@ -74,13 +52,13 @@ export function trafficCommands(program: Command, act: Act): void {
           return;
         }
         out.list(
-          spansOf(app.traffic, minutes),
+          app.traffic,
           [
             { title: 'FROM', value: (row) => shortTime(row.minute) },
             { title: 'REQUESTS', value: (row) => String(requestsOf(row)), align: 'right' },
             {
               title: 'PER SECOND',
-              value: (row) => (requestsOf(row) / row.minutes / 60).toFixed(1),
+              value: (row) => (requestsOf(row) / step / 60).toFixed(1),
               align: 'right',
             },
             { title: '2XX', value: (row) => whole(row.status2xx), align: 'right' },
@@ -93,7 +71,9 @@ export function trafficCommands(program: Command, act: Act): void {
               style: (cell, row) => (row.status5xx > 0 ? style.bad(cell) : cell),
             },
             { title: 'FAILED', value: (row) => whole(row.failed), align: 'right' },
-            { title: 'ANSWER', value: (row) => milliseconds(row.meanMs), align: 'right' },
+            { title: 'P50', value: (row) => milliseconds(row.p50Ms), align: 'right' },
+            { title: 'P95', value: (row) => milliseconds(row.p95Ms), align: 'right' },
+            { title: 'P99', value: (row) => milliseconds(row.p99Ms), align: 'right' },
             { title: 'IN', value: (row) => bytes(row.bytesIn), align: 'right' },
             { title: 'OUT', value: (row) => bytes(row.bytesOut), align: 'right' },
           ],

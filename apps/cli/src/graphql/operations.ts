@@ -145,11 +145,12 @@ export const images = operation<{ tenant: { images: T.Page<T.Image> } }, Paged<{
 
 export const traffic = operation<
   { app: { traffic: T.TrafficMinute[] } },
-  { tenant: string; app: string; minutes: number }
+  { tenant: string; app: string; minutes: number; step: number }
 >(
-  `query Traffic($tenant: String!, $app: String!, $minutes: Int!) {
-    app(tenant: $tenant, name: $app) { traffic(minutes: $minutes) {
-      minute status2xx status3xx status4xx status5xx failed bytesIn bytesOut meanMs } } }`,
+  `query Traffic($tenant: String!, $app: String!, $minutes: Int!, $step: Int!) {
+    app(tenant: $tenant, name: $app) { traffic(minutes: $minutes, step: $step) {
+      minute status2xx status3xx status4xx status5xx failed bytesIn bytesOut
+      meanMs p50Ms p95Ms p99Ms } } }`,
 );
 
 export const setQuota = operation<

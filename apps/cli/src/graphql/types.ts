@@ -454,6 +454,10 @@ export interface TrafficMinute {
   bytesOut: number;
   /** Until the answer began; null without requests. */
   meanMs: number | null;
+  /** Within which so many of a hundred answers began; null without answers. */
+  p50Ms: number | null;
+  p95Ms: number | null;
+  p99Ms: number | null;
 }
 
 export interface Label {

@@ -122,7 +122,7 @@ export class FakeApp {
   config = () => [...this.vars].map(([name, value]) => ({ name, value }));
   currentRelease = () => this.releaseList.find((release) => release.current) ?? null;
   latestDeployment = () => this.deploymentList[0] ?? null;
-  traffic = (args: { minutes: number }) => this.minutes.slice(-args.minutes);
+  traffic = (args: { minutes: number; step: number }) => this.minutes.slice(-args.minutes);
   releases = (args: { first?: number; after?: string }) => connection(this.releaseList, args);
   deployments = (args: { first?: number; after?: string }) => connection(this.deploymentList, args);
   instances = (args: { first?: number; after?: string }) => connection(this.instanceList, args);

@@ -1,5 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { parseMap, parseMapEntry, parseServers, parseStat, parseStructure } from './actual.ts';
+import {
+  parseCounts,
+  parseMap,
+  parseMapEntry,
+  parseServers,
+  parseStat,
+  parseStructure,
+} from './actual.ts';
 
 // Answers of HAProxy 2.6.12.
 const state = `1
@@ -40,6 +47,17 @@ describe('what HAProxy answers', () => {
     expect(() => parseMapEntry('Unknown map identifier.')).toThrow(/Unknown map/);
     expect(parseStructure('proc.structure: type=str value=<abc-64>')).toBe('abc-64');
     expect(parseStructure('Variable not found.')).toBe('');
+    const table = `# table: answers, type: integer, size:102400, used:2
+0x7fe7bc042de0: key=1025 use=0 exp=86398412 http_req_cnt=2 http_req_rate(30000)=1
+0x556b290ce1f0: key=1026 use=1 exp=86398287 http_req_cnt=13 http_req_rate(30000)=0`;
+    expect(parseCounts(table)).toEqual(
+      new Map([
+        [1025, 2],
+        [1026, 13],
+      ]),
+    );
+    expect(parseCounts('No such table')).toEqual(new Map());
+    expect(() => parseCounts('Unknown command')).toThrow(/Unknown command/);
     expect(parseStat('# pxname,svname,scur,\nb0,s1,3,')[0]?.get('scur')).toBe('3');
   });
 });

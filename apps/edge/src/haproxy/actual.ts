@@ -98,3 +98,12 @@ export function parseStat(text: string, only?: readonly string[]): ReadonlyMap<s
       return new Map(wanted.map(([index, name]) => [name, fields[index] ?? '']));
     });
 }
+
+/** `show table` of an integer key with `http_req_cnt`: count by key. An older configuration has no such table. */
+export function parseCounts(text: string): Map<number, number> {
+  if (text.startsWith('No such table')) return new Map();
+  if (!text.startsWith('# table: '))
+    throw new Error(`HAProxy's "show table" answered: ${text.slice(0, 200)}`);
+  const entry = /^0x\S+ key=(\d+) .*\bhttp_req_cnt=(\d+)/gm;
+  return new Map([...text.matchAll(entry)].map(([, key, count]) => [Number(key), Number(count)]));
+}

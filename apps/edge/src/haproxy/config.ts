@@ -2,7 +2,12 @@ import { createHash } from 'node:crypto';
 import { chmodSync, mkdirSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
 import { join } from 'node:path';
-import type { RouteBackend } from '@bulkhead/protocol';
+import {
+  answerBucket,
+  answerBuckets,
+  answerUnitMicros,
+  type RouteBackend,
+} from '@bulkhead/protocol';
 import { busyPage, gatewayPages, hostPages, htmlOf, jsonOf, type ErrorPage } from '../pages.ts';
 import { edgeFiles, type EdgeSettings } from '../settings.ts';
 import { writeAtomically } from '../store.ts';
@@ -74,6 +79,19 @@ export function writeFixedFiles(dir: string): void {
   for (const page of Object.values(gatewayPages)) {
     writeAtomically(pageFile(dir, page, 'html'), htmlOf(page), { durable: false });
   }
+  writeAtomically(files.buckets, bucketMap(), { durable: false });
+}
+
+/** Microseconds as an IPv4 address, by which HAProxy finds ranges of powers of two; below zero a clock was set back. */
+function bucketMap(): string {
+  let map = '128.0.0.0/1 0\n';
+  for (let index = 0; index < answerBuckets; index += 1) {
+    const { start, width } = answerBucket(index);
+    const first = start * answerUnitMicros;
+    const address = [24, 16, 8, 0].map((shift) => (first >>> shift) & 255).join('.');
+    map += `${address}/${32 - Math.log2(width * answerUnitMicros)} ${index}\n`;
+  }
+  return map;
 }
 
 export function writeHaproxyFiles(dir: string, files: HaproxyFiles): void {
@@ -93,6 +111,9 @@ export const serverAddress = ({ host, port }: { host: string; port: number }): s
  */
 export const serverOptions =
   'check inter 30s fastinter 500ms downinter 500ms rise 1 fall 2 observe layer4 error-limit 1 on-error sudden-death';
+
+/** Of the table of answers, whose keys are a backend's number in HAProxy times this, and the bucket. */
+export const keysPerBackend = 128;
 
 /** In the jail, so that a worker in its chroot reaches them. */
 const handovers = { plain: 'handover.sock', tls: 'handover-tls.sock' } as const;
@@ -187,21 +208,22 @@ ${tls === null ? '' : `  bind ${tls.bind} ssl crt ${tls.certificates} alpn h2,ht
   http-request deny deny_status 400 unless { url -m reg '${target}' }
   http-request deny deny_status 400 if { req.hdrs -m reg '${control}' }
 ${maxBody === Infinity ? '' : `  http-request deny deny_status 413 if { req.hdr(content-length),sub(${maxBody}) gt 0 }\n`}\
-  # What says who the client is comes from here alone.
+  # What says who the client is comes from here alone. Added, not set: nothing of it is left by then.
+  # X-Forwarded-For is an option, which writes it faster than a rule does.
+  option forwardfor
   http-request del-header Forwarded
   http-request del-header X-Real-IP
   http-request del-header X-Forwarded- -m beg
-  http-request set-header X-Forwarded-For %[src]
-  http-request set-header X-Forwarded-Proto http
-  http-request set-header X-Forwarded-Proto https if { so_name tls }
-  http-request set-header X-Forwarded-Host %[req.hdr(host)]
-  http-request set-header X-Forwarded-Port %[dst_port]
+  http-request add-header X-Forwarded-Proto http unless { so_name tls }
+  http-request add-header X-Forwarded-Proto https if { so_name tls }
+  http-request add-header X-Forwarded-Host %[req.hdr(host)]
+  http-request add-header X-Forwarded-Port %[dst_port]
   http-request set-header X-Request-Id %[var(txn.id)]
   http-response set-header X-Request-Id %[var(txn.id)]
   # Connection names headers for the next hop to drop (ours among them), Upgrade may ask for h2c.
+  http-request del-header Connection
   http-request del-header Upgrade if !websocket
-  http-request del-header Connection if !websocket
-  http-request set-header Connection upgrade if websocket
+  http-request add-header Connection upgrade if websocket
   http-request del-header Proxy
   http-request del-header Proxy-Connection
   http-request disable-l7-retry if !{ method GET HEAD OPTIONS }
@@ -228,8 +250,16 @@ ${reply('html')}
 `;
   })
   .join('')}
+# Times until apps' answers began: how many fell into each bucket of each backend, by its number. A
+# rate besides, so that those can be asked for that had any lately.
+backend answers from edge
+  stick-table type integer size 100k expire 1d store http_req_cnt,http_req_rate(30s)
+
 # Every app's backend.
 defaults app from edge
+  http-request set-var(txn.began) date(0,us)
+  http-response set-var(txn.bucket) date(0,us),sub(txn.began),map_ip_int(${files.buckets},${answerBuckets - 1})
+  http-response track-sc1 be_id,mul(${keysPerBackend}),add(txn.bucket) table answers
   http-request set-var(txn.free) fe_conn(edge),neg,add(proc.most) if { fe_conn(edge),sub(proc.half) gt 0 }
   http-request return status ${busyPage.status} ${pageReply(dir, busyPage, 'html')} if { fe_conn(edge),sub(proc.half) gt 0 } { be_conn,sub(txn.free) gt 0 }
   http-request return status ${busyPage.status} ${pageReply(dir, busyPage, 'html')} if { be_conn,sub(proc.half) gt 0 }

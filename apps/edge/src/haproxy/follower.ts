@@ -3,8 +3,9 @@ import type { Logger } from 'pino';
 import { edgeFiles } from '../settings.ts';
 import { backendName, isAppBackend, type HostTarget, type RouteTable } from '../table.ts';
 import { readColumns, type BackendReading } from '../traffic.ts';
-import { parseStat } from './actual.ts';
+import { parseCounts, parseStat } from './actual.ts';
 import {
+  keysPerBackend,
   renderFiles,
   structureOf,
   writeHaproxyFiles,
@@ -88,19 +89,32 @@ export class HaproxyFollower {
     this.#wake();
   }
 
-  /** Counters of every worker's backends, and whose they are. */
-  async readTraffic(): Promise<BackendReading[]> {
+  /**
+   * Counters of every worker's backends, and whose they are. Of times, only those that had any in the
+   * last half minute, unless the process is not `known`.
+   */
+  async readTraffic(known: (pid: number) => boolean): Promise<BackendReading[]> {
     const hosts = new Map<string, string>();
     for (const { slot, host } of this.#targets(this.#options.table.hosts())) {
       if (slot !== null) hosts.set(backendName(slot), host);
     }
     const readings: BackendReading[] = [];
     for (const { pid } of await this.#master.workers()) {
+      const lately = known(pid) ? ' data.http_req_rate gt 0' : '';
+      const table = await this.#master.run({ pid }, `show table answers${lately}`);
+      const answers = new Map<number, [bucket: number, count: number][]>();
+      for (const [key, count] of parseCounts(table)) {
+        const id = Math.floor(key / keysPerBackend);
+        const buckets = answers.get(id);
+        if (buckets) buckets.push([key % keysPerBackend, count]);
+        else answers.set(id, [[key % keysPerBackend, count]]);
+      }
       const text = await this.#master.run({ pid }, 'show stat -1 2 -1');
       for (const stat of parseStat(text, readColumns)) {
         const backend = stat.get('pxname') ?? '';
         if (!isAppBackend(backend)) continue;
-        readings.push({ host: hosts.get(backend) ?? null, pid, backend, stat });
+        const buckets = answers.get(Number(stat.get('iid'))) ?? [];
+        readings.push({ host: hosts.get(backend) ?? null, pid, backend, stat, buckets });
       }
     }
     return readings;

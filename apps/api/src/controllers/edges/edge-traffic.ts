@@ -52,13 +52,15 @@ export async function addTraffic(tenancy: Tenancy, hosts: readonly HostTraffic[]
   await tenancy.platform(
     (tx) => tx.prisma.$executeRaw`
       INSERT INTO "Traffic" AS t ("appId", "tenantId", "minute", "status2xx", "status3xx",
-        "status4xx", "status5xx", "failed", "bytesIn", "bytesOut", "waitedMs")
+        "status4xx", "status5xx", "failed", "bytesIn", "bytesOut", "waitedMs",
+        "answerTimes")
       SELECT r."appId", r."tenantId", date_trunc('minute', clock_timestamp()),
         sum(h."status2xx"), sum(h."status3xx"), sum(h."status4xx"), sum(h."status5xx"),
-        sum(h."failed"), sum(h."bytesIn"), sum(h."bytesOut"), sum(h."waitedMs")
+        sum(h."failed"), sum(h."bytesIn"), sum(h."bytesOut"), sum(h."waitedMs"),
+        sum_counts(h."answerTimes")
       FROM jsonb_to_recordset(${JSON.stringify(hosts)}::jsonb) AS h(
         "host" text, "status2xx" int, "status3xx" int, "status4xx" int, "status5xx" int,
-        "failed" int, "bytesIn" bigint, "bytesOut" bigint, "waitedMs" bigint)
+        "failed" int, "bytesIn" bigint, "bytesOut" bigint, "waitedMs" bigint, "answerTimes" int[])
       JOIN "Route" r ON r."host" = h."host" AND NOT r."deleted"
       GROUP BY r."appId", r."tenantId"
       ORDER BY r."appId"
@@ -70,6 +72,7 @@ export async function addTraffic(tenancy: Tenancy, hosts: readonly HostTraffic[]
         "failed" = t."failed" + EXCLUDED."failed",
         "bytesIn" = t."bytesIn" + EXCLUDED."bytesIn",
         "bytesOut" = t."bytesOut" + EXCLUDED."bytesOut",
-        "waitedMs" = t."waitedMs" + EXCLUDED."waitedMs"`,
+        "waitedMs" = t."waitedMs" + EXCLUDED."waitedMs",
+        "answerTimes" = add_counts(t."answerTimes", EXCLUDED."answerTimes")`,
   );
 }
