@@ -55,6 +55,14 @@ afterAll(async () => {
   rmSync(certificates, { recursive: true });
 });
 
+/** Over HTTP/2. */
+const good: [string, string][] = [
+  [':method', 'POST'],
+  [':scheme', 'http'],
+  [':path', '/outer'],
+  [':authority', host],
+];
+
 const status = async (text: string) => (await at.raw(text)).split(' ')[1];
 
 /** What the app saw of it. */
@@ -122,6 +130,28 @@ describe('names', () => {
     );
   });
 
+  const many = (count: number) =>
+    Array.from({ length: count }, (_, i): [string, string] => [`x-${i}`, '1']);
+
+  it('takes a hundred headers, and says that more are too many', async () => {
+    const request = (count: number) =>
+      `GET / HTTP/1.1\r\n${[['Host', host], ...many(count - 1)].map((each) => each.join(': ')).join('\r\n')}\r\n\r\n`;
+    expect(await status(request(100))).toBe('200');
+    const seenOf = await seen(async () => {
+      for (const count of [101, 1000]) {
+        const answer = await at.raw(request(count));
+        expect(answer).toMatch(/^HTTP\/1.1 431 /);
+        expect(answer).toContain('x-bulkhead-error: too-many-headers');
+        expect(answer).toContain('more than 100 header fields');
+      }
+      // As many as the buffer has room for.
+      const shortest = `GET / HTTP/1.1\r\nHost: ${host}\r\n${'a:\r\n'.repeat(1500)}\r\n`;
+      expect(await status(shortest)).toBe('431');
+      expect(await rawHttp2(at.port, [...good, ...many(150)])).toBe('431');
+    });
+    expect(seenOf).toEqual([]);
+  });
+
   it('takes what is usual', async () => {
     for (const text of [
       'GET http://x.localhost/?a@b HTTP/1.1\r\nHost: x.localhost',
@@ -173,12 +203,6 @@ describe('smuggling', () => {
     expect(urls.filter((url) => url !== '/outer')).toEqual([]);
   });
 
-  const good: [string, string][] = [
-    [':method', 'POST'],
-    [':scheme', 'http'],
-    [':path', '/outer'],
-    [':authority', host],
-  ];
   it.each<[string, [string, string][], string?]>([
     [
       'a line break in a value',

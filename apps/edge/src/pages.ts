@@ -49,7 +49,12 @@ export const hostPages: Readonly<Record<string, ErrorPage>> = {
 
 /** What HAProxy answers by itself; the key is the status. */
 export const gatewayPages: Readonly<Record<number, ErrorPage>> = {
-  400: page(400, 'bad-request', 'Bad request', 'The request is not valid HTTP.'),
+  400: page(
+    400,
+    'bad-request',
+    'Bad request',
+    'The request is not valid HTTP, or its headers are larger than 15 KiB. If it comes from a browser, clearing the cookies of this site may help.',
+  ),
   405: page(
     405,
     'method-not-allowed',
@@ -79,6 +84,14 @@ export const gatewayPages: Readonly<Record<number, ErrorPage>> = {
   ),
   504: page(504, 'gateway-timeout', 'Gateway timeout', 'The app did not answer in time.'),
 };
+
+/** Too many headers, which HAProxy could only call invalid. */
+export const headersPage = page(
+  431,
+  'too-many-headers',
+  'Too many headers',
+  'The request has more than 100 header fields. Each cookie may be one: clearing the cookies of this site may help.',
+);
 
 /** While the edge is more than half full, for an app that has more requests under way than are left. */
 export const busyPage = page(

@@ -8,7 +8,15 @@ import {
   answerUnitMicros,
   type RouteBackend,
 } from '@bulkhead/protocol';
-import { busyPage, gatewayPages, hostPages, htmlOf, jsonOf, type ErrorPage } from '../pages.ts';
+import {
+  busyPage,
+  gatewayPages,
+  headersPage,
+  hostPages,
+  htmlOf,
+  jsonOf,
+  type ErrorPage,
+} from '../pages.ts';
 import { edgeFiles, type EdgeSettings } from '../settings.ts';
 import { writeAtomically } from '../store.ts';
 import { backendName, type RouteTable } from '../table.ts';
@@ -72,7 +80,7 @@ export function writeFixedFiles(dir: string): void {
   for (const each of [dir, files.pages]) mkdirSync(each, { recursive: true, mode: 0o700 });
   mkdirSync(files.jail, { recursive: true });
   chmodSync(files.jail, 0o755);
-  for (const page of [...Object.values(hostPages), busyPage]) {
+  for (const page of [...Object.values(hostPages), busyPage, headersPage]) {
     writeAtomically(pageFile(dir, page, 'html'), htmlOf(page), { durable: false });
     writeAtomically(pageFile(dir, page, 'json'), jsonOf(page), { durable: false });
   }
@@ -144,6 +152,8 @@ ${identity.map((line) => `${line}\n`).join('')}\
   fd-hard-limit 65536
   set-var proc.most int(1000000)
   set-var proc.half int(1000000)
+  # As many as fit the buffer: past its own limit HAProxy could only say that a request is invalid.
+  tune.http.maxhdr 2000
   # What a reload leaves behind (tunnels, slow downloads) ends after this.
   hard-stop-after 30m
   mworker-max-reloads 20
@@ -202,6 +212,7 @@ ${tls === null ? '' : `  bind ${tls.bind} ssl crt ${tls.certificates} alpn h2,ht
   # After a reload: requests on connections that the old worker kept go to the new one, whose table is right.
   http-request set-var(txn.dest) str(handover-plain) if { stopping }
   http-request set-var(txn.dest) str(handover-tls) if { stopping } { so_name tls }
+  http-request return status ${headersPage.status} ${pageReply(dir, headersPage, 'html')} if { req.fhdr_cnt gt 100 }
   # One name and perhaps a port; HAProxy would take the last of a list and let control characters pass.
   http-request deny deny_status 400 unless { req.fhdr(host) -m reg '${hostHeader}' }
   http-request deny deny_status 405 if { method CONNECT TRACE }
