@@ -402,6 +402,8 @@ test('health and metrics are served, and health waits for the start', async () =
   const metrics = await (await get('/metrics')).text();
   expect(metrics).toContain('bulkhead_agent_instances{state="ready"} 1');
   expect(metrics).toContain('bulkhead_agent_starts_total{outcome="started"} 1');
+  expect(metrics).toContain('bulkhead_agent_verb_seconds_count{verb="start",outcome="done"} 1');
+  expect(metrics).toContain('bulkhead_agent_containers_processes 0');
   expect(metrics).toMatch(/^bulkhead_agent_slots\{kind="used"\} \d+$/m);
   expect(metrics).toMatch(/^bulkhead_agent_image_bytes \d+$/m);
   expect((await get('/other')).status).toBe(404);

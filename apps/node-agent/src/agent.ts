@@ -15,6 +15,7 @@ import { Reconciler } from './reconciler.ts';
 import { Reporter, Sequence } from './reporter.ts';
 import type { Settings } from './settings.ts';
 import { Streams } from './streams/dialer.ts';
+import { timedRuntime } from './timed-runtime.ts';
 
 /** Everything is reported again this often, in case what heard it has lost it, ms. */
 const repeatEveryMs = 120_000;
@@ -39,6 +40,7 @@ export class Agent {
   readonly identity: NodeIdentity;
   readonly metrics: AgentMetrics;
   readonly #options: AgentOptions;
+  readonly #runtime: ContainerRuntime;
   readonly #bus: Bus;
   readonly #desired: DesiredStore;
   readonly #sequence: Sequence;
@@ -54,10 +56,13 @@ export class Agent {
   constructor(options: AgentOptions) {
     this.#options = options;
     this.identity = options.identity;
-    const { settings, identity, runtime, log } = options;
+    const { settings, identity, log } = options;
     const nodeDir = settings.NODE_DIR;
     const node = identity.id;
     const metrics = (this.metrics = options.metrics ?? new AgentMetrics());
+    const runtime = (this.#runtime = timedRuntime(options.runtime, (verb, outcome, seconds) =>
+      metrics.verbSeconds.observe({ verb, outcome }, seconds),
+    ));
     const credsFile = join(nodeDir, 'nats.creds');
     this.#bus = new Bus({ url: settings.NATS_URL, user: node, credsFile, log });
     this.#desired = new DesiredStore(nodeDir, log);
@@ -107,7 +112,8 @@ export class Agent {
 
   /** Takes over what runs on this host; NATS is neither needed nor waited for. */
   async start(): Promise<void> {
-    const { settings, identity, runtime, version, log } = this.#options;
+    const { settings, identity, version, log } = this.#options;
+    const runtime = this.#runtime;
     await this.#desired.load();
     await this.#sequence.load();
     await runtime.reconcile();
@@ -119,6 +125,7 @@ export class Agent {
       natsConnected: () => this.#bus.connected,
       diskPool: () => runtime.diskPool(),
       usage: () => runtime.usage(),
+      load: () => runtime.load(),
     });
     const facts = {
       ...(await runtime.facts()),
@@ -214,7 +221,7 @@ export class Agent {
 
   /** Containers without a desired state are left alone: only `gone` removes. */
   async #warnOfStrangers(): Promise<void> {
-    for (const { id } of await this.#options.runtime.list()) {
+    for (const { id } of await this.#runtime.list()) {
       if (this.#desired.get(id) !== undefined) continue;
       this.#options.log.warn({ instance: id }, 'runs without a desired state and is left alone');
     }

@@ -3,10 +3,11 @@ import type { RunningSpec } from '@bulkhead/protocol';
 import type { ContainerRuntime, ContainerStatus } from '@bulkhead/runtime';
 import type { Logger } from 'pino';
 import { Checks } from './checks.ts';
-import { goodHealth, probeOf, unknownHealth, type Health } from './health.ts';
+import { goodHealth, probeOf, unknownHealth, type Health, type ProbeResult } from './health.ts';
 import { runKey, type Instance } from './instance.ts';
 import type { LogShipper } from './log-shipper.ts';
-import { Prober } from './prober.ts';
+import type { AgentMetrics } from './metrics.ts';
+import { Prober, type LookKind } from './prober.ts';
 
 /** Before the end of a container is waited for again, after the waiting itself failed, ms. */
 const troubleDelay = 2000;
@@ -14,6 +15,7 @@ const troubleDelay = 2000;
 export interface CaretakerOptions {
   runtime: ContainerRuntime;
   logs: LogShipper;
+  metrics: AgentMetrics;
   log: Logger;
   /** The container ended, or its health changed. */
   onChange: (instance: Instance) => void;
@@ -46,7 +48,11 @@ export class Caretaker {
       command: (command: readonly string[], timeoutMs: number) =>
         this.#checks.run({ instance: instance.id, tenant: desired.tenant.id, command, timeoutMs }),
     };
-    const prober = new Prober(probeOf(desired), run, (health) => {
+    const onLook = (kind: LookKind, result: ProbeResult | null) => {
+      const outcome = result === null ? 'not-run' : result.ok ? 'passed' : 'failed';
+      this.#o.metrics.checks.inc({ kind, outcome });
+    };
+    const prober = new Prober(probeOf(desired), { ...run, onLook }, (health) => {
       if (health.phase === 'unready' || health.phase === 'failed') {
         this.#o.logs.say(instance.id, health.message ?? 'its health check fails');
       }

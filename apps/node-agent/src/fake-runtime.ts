@@ -8,6 +8,7 @@ import type {
   ContainerSpec,
   ContainerStatus,
   HostFacts,
+  HostLoad,
   HostUsage,
   PullProgress,
   RuntimeError,
@@ -226,6 +227,11 @@ export class FakeRuntime implements ContainerRuntime {
       images: { count: this.images.size, bytes: 0, disk: { size: 0, used: 0 } },
       slots: { used: this.containers.size, resting: 0, total: 100 },
     };
+  }
+
+  load(): HostLoad {
+    const none = { periods: 0, throttledPeriods: 0, throttledNanos: 0 };
+    return { use: null, throttling: { instance: none, tenant: none }, pressure: [] };
   }
 
   async destroy(): Promise<void> {

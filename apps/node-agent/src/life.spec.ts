@@ -141,6 +141,10 @@ test('crash after crash is a crash loop with the last words of each, until it ru
     exit: { reason: 'exited', exitCode: 4, lastLines: ['no database'] },
   });
   expect(plane.reports.filter((r) => r.state === 'backoff')).not.toHaveLength(0);
+  const metrics = await host.agent?.metrics.text();
+  expect(metrics).toContain('bulkhead_agent_instances{state="crashloop"} 1');
+  // However often it crashes in it.
+  expect(metrics).toContain('bulkhead_agent_crash_loops_total 1');
 
   // An agent that starts again knows it still.
   await host.stopAgent();
@@ -178,4 +182,12 @@ test('a host that cannot run a command restarts nothing for it', async () => {
   const checked = host.runtime.calls.check;
   await eventually('two more checks', () => host.runtime.calls.check >= checked + 2);
   expect(plane.latest(one)).toMatchObject({ state: 'ready', restarts: 0 });
+  const metrics = await host.agent?.metrics.text();
+  for (const outcome of ['passed', 'not-run'])
+    expect(metrics).toMatch(
+      new RegExp(
+        `^bulkhead_agent_checks_total\\{kind="command",outcome="${outcome}"\\} [1-9]`,
+        'm',
+      ),
+    );
 });

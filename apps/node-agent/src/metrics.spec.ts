@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { FakeRuntime } from './fake-runtime.ts';
 import { AgentMetrics } from './metrics.ts';
 
 test('what the runtime tells is counted, by kind and reason', async () => {
@@ -21,6 +22,44 @@ test('what the runtime tells is counted, by kind and reason', async () => {
     'bulkhead_agent_restarts_total 1',
   ])
     expect(text).toContain(line);
+});
+
+test('what all containers take, and what holds them back, is read when somebody asks', async () => {
+  const metrics = new AgentMetrics();
+  let looks = 0;
+  metrics.observe({
+    ...{ states: () => [], reportsPending: () => 0, natsConnected: () => true },
+    diskPool: () => null,
+    usage: () => new FakeRuntime().usage(),
+    load: () => {
+      looks += 1;
+      const counts = {
+        periods: 10 * looks,
+        throttledPeriods: 4 * looks,
+        throttledNanos: 5e8 * looks,
+      };
+      return {
+        use: { ...counts, cpuNanos: 2e9, memoryBytes: 77, pids: 5, readBytes: 1, writtenBytes: 2 },
+        throttling: { instance: counts, tenant: { ...counts, throttledPeriods: 0 } },
+        pressure: [{ resource: 'memory', kind: 'full', seconds: 1.5 }],
+      };
+    },
+  });
+  await metrics.text();
+  const text = await metrics.text();
+  for (const line of [
+    'bulkhead_agent_containers_cpu_seconds_total 2',
+    'bulkhead_agent_containers_memory_bytes 77',
+    'bulkhead_agent_containers_processes 5',
+    'bulkhead_agent_containers_io_bytes_total{direction="written"} 2',
+    'bulkhead_agent_cpu_periods_total{cap="instance"} 20',
+    'bulkhead_agent_cpu_throttled_periods_total{cap="instance"} 8',
+    'bulkhead_agent_cpu_throttled_periods_total{cap="tenant"} 0',
+    'bulkhead_agent_cpu_throttled_seconds_total{cap="tenant"} 1',
+    'bulkhead_agent_pressure_seconds_total{resource="memory",kind="full"} 1.5',
+  ])
+    expect(text).toContain(line);
+  expect(looks).toBe(2);
 });
 
 test('no number names a tenant, app or instance', async () => {

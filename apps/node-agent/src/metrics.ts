@@ -5,8 +5,9 @@ import {
   type InstanceExit,
   type ReportedState,
 } from '@bulkhead/protocol';
-import type { HostUsage, RuntimeEvent } from '@bulkhead/runtime';
+import type { HostLoad, HostUsage, RuntimeEvent } from '@bulkhead/runtime';
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { HostMetrics } from './host-metrics.ts';
 
 /** What the gauges are read from at each scrape. */
 export interface AgentGauges {
@@ -15,16 +16,20 @@ export interface AgentGauges {
   natsConnected(): boolean;
   diskPool(): { bytes: number; usedBytes: number } | null;
   usage(): Promise<HostUsage>;
+  load(): HostLoad;
 }
 
 /** The agent's numbers, in Prometheus' words. No label names a tenant, app or instance: there is no end of those. */
 export class AgentMetrics {
   readonly registry = new Registry();
+  #look: () => void = () => undefined;
   readonly starts: Counter<'outcome'>;
-  readonly startSeconds: Histogram;
+  readonly verbSeconds: Histogram<'verb' | 'outcome'>;
   readonly startFailures: Counter<'reason'>;
   readonly restarts: Counter;
   readonly ends: Counter<'reason'>;
+  readonly crashLoops: Counter;
+  readonly checks: Counter<'kind' | 'outcome'>;
   readonly imagePulls: Counter<'outcome'>;
   readonly imagePullFailures: Counter<'reason'>;
   readonly imagePullSeconds: Histogram;
@@ -48,10 +53,11 @@ export class AgentMetrics {
       labelNames: ['outcome'],
       registers,
     });
-    this.startSeconds = new Histogram({
-      name: 'bulkhead_agent_start_seconds',
-      help: 'From the decision to start to the process running, image present.',
-      buckets: [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+    this.verbSeconds = new Histogram({
+      name: 'bulkhead_agent_verb_seconds',
+      help: 'How long each thing done to a container took, by outcome: done, refused, failed.',
+      labelNames: ['verb', 'outcome'],
+      buckets: [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
       registers,
     });
     this.restarts = new Counter({
@@ -69,6 +75,17 @@ export class AgentMetrics {
       name: 'bulkhead_agent_ends_total',
       help: 'Ends of containers that nobody asked for, by reason: oom, disk-full, signal, exited, health.',
       labelNames: ['reason'],
+      registers,
+    });
+    this.crashLoops = new Counter({
+      name: 'bulkhead_agent_crash_loops_total',
+      help: 'Times that an instance came into a crash loop.',
+      registers,
+    });
+    this.checks = new Counter({
+      name: 'bulkhead_agent_checks_total',
+      help: 'Looks at the health of instances, by kind (listens: there is no check, only a port) and outcome; not-run: the host could not, which says nothing of the instance.',
+      labelNames: ['kind', 'outcome'],
       registers,
     });
     this.imagePulls = new Counter({
@@ -177,9 +194,17 @@ export class AgentMetrics {
     }
   }
 
+  /** All of it, as Prometheus reads it. */
+  text(): Promise<string> {
+    this.#look();
+    return this.registry.metrics();
+  }
+
   /** Adds the numbers that are looked up when somebody asks. */
   observe(gauges: AgentGauges): void {
     const registers = [this.registry];
+    const host = new HostMetrics(this.registry);
+    this.#look = () => host.show(gauges.load());
     new Gauge({
       name: 'bulkhead_agent_instances',
       help: 'Instances by the state last reported.',
@@ -269,7 +294,7 @@ export async function serveMetrics(
   collectDefaultMetrics({ register: metrics.registry, eventLoopMonitoringPrecision: 250 });
   const server = createServer((request, response) => {
     if (request.url === '/metrics') {
-      metrics.registry.metrics().then(
+      metrics.text().then(
         (text) => response.setHeader('content-type', metrics.registry.contentType).end(text),
         () => response.writeHead(500).end(),
       );

@@ -1,6 +1,6 @@
 import { get } from 'node:http';
 import { connect } from 'node:net';
-import { assertNever } from '@bulkhead/protocol';
+import { assertNever, type HealthCheck } from '@bulkhead/protocol';
 import { judge, nextProbeIn, type Health, type Probe, type ProbeResult } from './health.ts';
 
 /** The time that a bare "does it listen" may take, ms. */
@@ -12,11 +12,25 @@ export type CommandProbe = (
   timeoutMs: number,
 ) => Promise<ProbeResult | null>;
 
+/** How an instance was looked at: its check, or whether anything listens. */
+export type LookKind = HealthCheck['kind'] | 'listens';
+
+export interface Run {
+  host: string;
+  /** ms since 1970. */
+  startedAt: number;
+  /** Where it stands, for a run that an earlier agent watched. */
+  health: Health;
+  command: CommandProbe;
+  onLook: (kind: LookKind, result: ProbeResult | null) => void;
+}
+
 /** Watches the health of one run of one instance until it is stopped. */
 export class Prober {
   readonly #probe: Probe;
   readonly #host: string;
   readonly #command: CommandProbe;
+  readonly #onLook: Run['onLook'];
   /** By a steady clock: setting the other one neither shortens nor lengthens the grace. */
   readonly #startedAt: number;
   readonly #onChange: (health: Health) => void;
@@ -25,15 +39,11 @@ export class Prober {
   #timer: NodeJS.Timeout | null = null;
   #stopped = false;
 
-  /** `startedAt` in ms since 1970; `health` is where it stands, for a run that an earlier agent watched. */
-  constructor(
-    probe: Probe,
-    run: { host: string; startedAt: number; health: Health; command: CommandProbe },
-    onChange: (health: Health) => void,
-  ) {
+  constructor(probe: Probe, run: Run, onChange: (health: Health) => void) {
     this.#probe = probe;
     this.#host = run.host;
     this.#command = run.command;
+    this.#onLook = run.onLook;
     this.#startedAt = performance.now() - Math.max(0, Date.now() - run.startedAt);
     this.#health = run.health;
     this.#onChange = onChange;
@@ -62,6 +72,8 @@ export class Prober {
     const result = await this.#ask();
     if (this.#stopped) return;
     this.#probesMade += 1;
+    if (this.#probe.kind !== 'runs')
+      this.#onLook(this.#probe.kind === 'check' ? this.#probe.check.kind : 'listens', result);
     if (result !== null) this.#take(result);
     // `failed` ends the run; the next one gets a prober of its own.
     if (this.#stopped || this.#health.phase === 'failed') return;

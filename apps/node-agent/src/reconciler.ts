@@ -80,9 +80,9 @@ export class Reconciler {
   constructor(options: ReconcilerOptions) {
     this.#o = options;
     this.#queue = new KeyedQueue((id) => this.#converge(id));
-    const { runtime, logs, log } = options;
+    const { runtime, logs, metrics, log } = options;
     const onChange = (instance: Instance) => this.nudge(instance.id);
-    this.#caretaker = new Caretaker({ runtime, logs, log, onChange });
+    this.#caretaker = new Caretaker({ runtime, logs, metrics, log, onChange });
   }
 
   /** Takes over what the agent before this one remembered; the runtime must be ready. */
@@ -284,9 +284,7 @@ export class Reconciler {
         // Before the container is there: an agent that dies in between must know its start for its own.
         await this.#remember(instance, memory.onStarting(instance.memory, made, began.getTime()));
         logs.say(desired.instance, `starting ${desired.process} of v${desired.release}`, began);
-        const endTimer = metrics.startSeconds.startTimer();
         await runtime.start(spec);
-        endTimer();
         await this.#remember(instance, memory.onStarted(instance.memory));
       });
       metrics.starts.inc({ outcome: 'started' });
@@ -378,6 +376,7 @@ export class Reconciler {
     const chance = Math.random();
     const after = memory.onCrash(instance.memory, end, now.getTime(), this.#o.policy, chance);
     const paced = this.#paced(after, now.getTime());
+    if (paced.looping && !instance.memory.looping) this.#o.metrics.crashLoops.inc();
     const seconds = Math.ceil(((paced.retryAt ?? 0) - now.getTime()) / 1000);
     const loop = paced.looping ? ` (${paced.crashes} times in a row)` : '';
     this.#o.logs.say(instance.id, `${end.message}${loop}; starts again in ${seconds} s`);

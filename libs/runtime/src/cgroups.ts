@@ -58,17 +58,22 @@ export interface Cgroups {
   oomKills(path: string): number;
   /** What its processes have used and hold; null when it is gone. */
   use(path: string): CgroupUse | null;
+  /** How its own cap on processor time held it back; null when it is gone. */
+  throttling(path: string): Throttling | null;
   /** Removes an empty cgroup with empty ones below it; true when it is gone. */
   remove(path: string): boolean;
 }
 
-/** Counters are since the cgroup was made. */
-export interface CgroupUse {
-  /** Nanoseconds. */
-  cpuNanos: number;
-  /** The scheduler's periods in which something ran, and those in which it was held back. */
+/** The scheduler's periods in which something ran, and those in which it was held back; since the cgroup was made. */
+export interface Throttling {
   periods: number;
   throttledPeriods: number;
+  throttledNanos: number;
+}
+
+/** Counters are since the cgroup was made. */
+export interface CgroupUse extends Throttling {
+  cpuNanos: number;
   /** Without page cache that has not been used for long: the kernel takes that back before it refuses anything. */
   memoryBytes: number;
   pids: number;
@@ -105,15 +110,19 @@ export function detectCgroups(
       supervision,
       withController('freezer'),
       withController('memory'),
-      (path) => readUseV1((name) => `${withController(name) ?? ''}/${path}`),
+      {
+        use: (path) => readUseV1((name) => `${withController(name) ?? ''}/${path}`),
+        throttling: (path) => throttlingIn(read(`${withController('cpu') ?? ''}/${path}/cpu.stat`)),
+      },
     );
   }
   const v2 = mounts.find((m) => m.type === 'cgroup2');
   if (!v2) throw new Error('No cgroup file system is mounted; mount cgroup2 on /sys/fs/cgroup.');
   const limits = new V2Limits(() => v2.point);
-  return new CgroupTree('v2', limits, [v2.point], [v2.point], undefined, undefined, (path) =>
-    readUseV2(`${v2.point}/${path}`),
-  );
+  return new CgroupTree('v2', limits, [v2.point], [v2.point], undefined, undefined, {
+    use: (path) => readUseV2(`${v2.point}/${path}`),
+    throttling: (path) => throttlingIn(read(`${v2.point}/${path}/cpu.stat`)),
+  });
 }
 
 class CgroupTree implements Cgroups {
@@ -124,6 +133,7 @@ class CgroupTree implements Cgroups {
   readonly #freezer: string | undefined;
   readonly #memory: string | undefined;
   readonly use: Cgroups['use'];
+  readonly throttling: Cgroups['throttling'];
 
   constructor(
     layout: Cgroups['layout'],
@@ -132,10 +142,11 @@ class CgroupTree implements Cgroups {
     supervision: readonly string[],
     freezer: string | undefined,
     memory: string | undefined,
-    use: Cgroups['use'],
+    counters: Pick<Cgroups, 'use' | 'throttling'>,
   ) {
     this.layout = layout;
-    this.use = use;
+    this.use = counters.use;
+    this.throttling = counters.throttling;
     this.limits = limits;
     this.#roots = roots;
     this.#supervision = supervision;
@@ -281,7 +292,7 @@ class CgroupTree implements Cgroups {
 function readUseV1(dirOf: (controller: string) => string): CgroupUse | null {
   const cpu = read(`${dirOf('cpuacct')}/cpuacct.usage`);
   if (cpu === null) return null;
-  const periods = fieldsOf(read(`${dirOf('cpu')}/cpu.stat`));
+  const throttling = throttlingIn(read(`${dirOf('cpu')}/cpu.stat`));
   const memory = fieldsOf(read(`${dirOf('memory')}/memory.stat`));
   const held = Number(read(`${dirOf('memory')}/memory.usage_in_bytes`) ?? 0);
   const io = read(`${dirOf('blkio')}/blkio.throttle.io_service_bytes_recursive`) ?? '';
@@ -292,8 +303,7 @@ function readUseV1(dirOf: (controller: string) => string): CgroupUse | null {
     );
   return {
     cpuNanos: Number(cpu),
-    periods: periods.get('nr_periods') ?? 0,
-    throttledPeriods: periods.get('nr_throttled') ?? 0,
+    ...(throttling ?? notThrottled),
     memoryBytes: Math.max(0, held - (memory.get('total_inactive_file') ?? 0)),
     pids: Number(read(`${dirOf('pids')}/pids.current`) ?? 0),
     readBytes: sumOf('Read'),
@@ -304,7 +314,6 @@ function readUseV1(dirOf: (controller: string) => string): CgroupUse | null {
 function readUseV2(dir: string): CgroupUse | null {
   const text = read(`${dir}/cpu.stat`);
   if (text === null) return null;
-  const cpu = fieldsOf(text);
   const memory = fieldsOf(read(`${dir}/memory.stat`));
   const held = Number(read(`${dir}/memory.current`) ?? 0);
   const io = read(`${dir}/io.stat`) ?? '';
@@ -314,13 +323,25 @@ function readUseV2(dir: string): CgroupUse | null {
       0,
     );
   return {
-    cpuNanos: (cpu.get('usage_usec') ?? 0) * 1000,
-    periods: cpu.get('nr_periods') ?? 0,
-    throttledPeriods: cpu.get('nr_throttled') ?? 0,
+    cpuNanos: (fieldsOf(text).get('usage_usec') ?? 0) * 1000,
+    ...(throttlingIn(text) ?? notThrottled),
     memoryBytes: Math.max(0, held - (memory.get('inactive_file') ?? 0)),
     pids: Number(read(`${dir}/pids.current`) ?? 0),
     readBytes: sumOf('rbytes'),
     writtenBytes: sumOf('wbytes'),
+  };
+}
+
+const notThrottled: Throttling = { periods: 0, throttledPeriods: 0, throttledNanos: 0 };
+
+/** From a cpu.stat of either version. */
+function throttlingIn(text: string | null): Throttling | null {
+  if (text === null) return null;
+  const fields = fieldsOf(text);
+  return {
+    periods: fields.get('nr_periods') ?? 0,
+    throttledPeriods: fields.get('nr_throttled') ?? 0,
+    throttledNanos: fields.get('throttled_time') ?? (fields.get('throttled_usec') ?? 0) * 1000,
   };
 }
 

@@ -50,6 +50,7 @@ import type {
   ExecOptions,
   FleetPlaces,
   HostFacts,
+  HostLoad,
   HostUsage,
   PullProgress,
   RuntimeOptions,
@@ -58,7 +59,7 @@ import { ContainerStore } from './state.ts';
 import type { ContainerRecord } from './state.ts';
 import { step } from './steps.ts';
 import { copyIn, copyOut, isDirectory } from './tools.ts';
-import { useOf } from './usage.ts';
+import { pressure, ThrottlingSums, useOf } from './usage.ts';
 import { SlotPool } from './userns.ts';
 
 /** How often processes are looked at whose conmon may have been killed, and the firewall. */
@@ -80,6 +81,7 @@ class HostRuntime implements ContainerRuntime {
   readonly #problem: NonNullable<RuntimeOptions['onProblem']>;
   readonly #locks = new Locks();
   readonly #records = new Map<string, ContainerRecord>();
+  readonly #throttling = new ThrottlingSums();
   /** Called with the exit of a container when it is settled. */
   readonly #waiters = new Map<string, Set<(exit: ContainerExit) => void>>();
   #reconciled = false;
@@ -164,6 +166,8 @@ class HostRuntime implements ContainerRuntime {
     // Only now is it known what is in use.
     this.#host.images.watch();
     this.#host.slots.fill();
+    // What held back before is the count of the runtime before.
+    this.#throttling.begin(this.#host, this.#runningRecords());
     this.#watch();
     this.#reconciled = true;
   }
@@ -508,6 +512,18 @@ class HostRuntime implements ContainerRuntime {
       conmon: await version('conmon'),
       diskLimit: this.#host.layers().kind,
       diskPoolMiB: pool === null ? null : Math.floor(pool.bytes / (1024 * 1024)),
+    };
+  }
+
+  #runningRecords(): ContainerRecord[] {
+    return [...this.#records.values()].filter(({ phase }) => phase === 'running');
+  }
+
+  load(): HostLoad {
+    return {
+      use: this.#host.cgroups.use(this.#host.cgroup),
+      throttling: this.#throttling.look(this.#host, this.#runningRecords()),
+      pressure: pressure(),
     };
   }
 

@@ -251,6 +251,45 @@ describe('CPU', () => {
     // Each period may begin with a little more; without the ceiling it is ten times as much.
     expect((cpuTime('tenant-a') - before) / seconds).toBeLessThan(0.3);
   });
+
+  it('how long caps hold back is added up, over the lives of what they held', async () => {
+    const busy = sh('yes >/dev/null');
+    const held = async (one: ContainerSpec): Promise<void> => {
+      const before = runtime.load().throttling;
+      const cap = one.resources.cpuCapMillis === undefined ? 'tenant' : 'instance';
+      await runtime.start(one);
+      await until('it was held back', () => {
+        const now = runtime.load().throttling;
+        return (
+          now[cap].throttledPeriods > before[cap].throttledPeriods &&
+          now[cap].throttledNanos > before[cap].throttledNanos &&
+          now[cap].periods > before[cap].periods
+        );
+      });
+      const at = runtime.load().throttling[cap].throttledNanos;
+      await runtime.remove(one.id);
+      expect(runtime.load().throttling[cap].throttledNanos).toBeGreaterThanOrEqual(at);
+    };
+    const none = { ...defaultTenantLimits, cpuCapMillis: null };
+    const own = spec(busy, { cpuCapMillis: 100 }, { tenantLimits: none });
+    await held(own);
+    // Of the same name, and counts from nothing.
+    await held(own);
+    const tenantLimits = { ...none, cpuCapMillis: 100 };
+    await held(spec(busy, {}, { tenantLimits }));
+    expect(runtime.load().use?.cpuNanos).toBeGreaterThan(0);
+  });
+
+  it('what held back before another runtime took over is not counted again by it', async () => {
+    const one = spec(sh('yes >/dev/null'), { cpuCapMillis: 100 });
+    await runtime.start(one);
+    await until('it was held back', () => runtime.load().throttling.instance.throttledPeriods > 3);
+    await runtime.pause(one.id);
+    const own = runtime.load().throttling.instance.throttledPeriods;
+    const next = createRuntime(options);
+    await next.reconcile();
+    expect(next.load().throttling.instance.throttledPeriods).toBeLessThan(own);
+  });
 });
 
 describe('disk', () => {

@@ -8,7 +8,7 @@ import type {
   TenantLimits,
   TerminalSize,
 } from '@bulkhead/protocol';
-import type { CgroupUse } from './cgroups.ts';
+import type { CgroupUse, Throttling } from './cgroups.ts';
 
 /** Everything that a container is made from. Complete: the runtime asks nobody else. */
 export interface ContainerSpec {
@@ -223,6 +223,8 @@ export interface ContainerRuntime {
   diskPool(): { bytes: number; usedBytes: number } | null;
   /** What the host's runtime holds, for metrics. */
   usage(): Promise<HostUsage>;
+  /** What all containers together take, and what holds them back, for metrics. */
+  load(): HostLoad;
   /** Who beside this host may connect to containers, and where those of other hosts are. */
   setFleet(places: FleetPlaces): Promise<void>;
   /** Removes everything this runtime ever made on this host: containers, cgroup parents, nftables table, interfaces. For `npm run down`. */
@@ -258,6 +260,24 @@ export interface HostUsage {
   /** A slot is what one container has of addresses, ids and interfaces. */
   /** `resting`: given up lately, and not to be handed out yet while there is another. */
   slots: { used: number; resting: number; total: number };
+}
+
+export interface HostLoad {
+  /** Of all containers and their conmons. */
+  use: CgroupUse | null;
+  /**
+   * By the caps of instances and of tenants, since this runtime began. Only what is there at a look
+   * is added up: what came and went between two is not in it.
+   */
+  throttling: Readonly<Record<'instance' | 'tenant', Throttling>>;
+  /** How long something on the machine (`some`), or all that could have run (`full`), waited for a resource; empty where the kernel does not tell. */
+  pressure: readonly Pressure[];
+}
+
+export interface Pressure {
+  resource: 'cpu' | 'memory' | 'io';
+  kind: 'some' | 'full';
+  seconds: number;
 }
 
 /** What operators count. */
