@@ -2,6 +2,8 @@
 import { appendFile, readFile } from 'node:fs/promises';
 import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
+import { createSteps } from '../deploy/bootstrap/steps.mjs';
+import { ensureNatsServer } from '../deploy/nats/binary.ts';
 import { applyBench } from './apply.ts';
 import { densityBench } from './density.ts';
 import { deployBench } from './deploy.ts';
@@ -39,6 +41,9 @@ if (unknown.length > 0) {
   process.exit(2);
 }
 
+const root = join(import.meta.dirname, '..');
+const { step } = createSteps({ logDir: join(root, '.bulkhead/log') });
+await step('Fetching nats-server', async (s) => void (await ensureNatsServer(s, root)));
 const bench = await Bench.create();
 for (const signal of ['SIGINT', 'SIGTERM'] as const)
   process.once(signal, () => void bench.close().finally(() => process.exit(130)));
@@ -54,7 +59,7 @@ try {
   const results = join(import.meta.dirname, 'RESULTS.md');
   const [cpu] = cpus();
   const { name, version } = JSON.parse(
-    await readFile(join(import.meta.dirname, '../package.json'), 'utf8'),
+    await readFile(join(root, 'package.json'), 'utf8'),
   ) as { name: string; version: string };
   await appendFile(
     results,
