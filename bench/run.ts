@@ -58,9 +58,10 @@ try {
   }
   const results = join(import.meta.dirname, 'RESULTS.md');
   const [cpu] = cpus();
-  const { name, version } = JSON.parse(
-    await readFile(join(root, 'package.json'), 'utf8'),
-  ) as { name: string; version: string };
+  const { name, version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as {
+    name: string;
+    version: string;
+  };
   await appendFile(
     results,
     `

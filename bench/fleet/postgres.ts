@@ -6,6 +6,7 @@ import { promisify } from 'node:util';
 import { ensureDatabase, migrate } from '@bulkhead/tenancy';
 import { startServer } from '@bulkhead/tenancy/testing';
 import pg from 'pg';
+import { postgresSettings } from '../../deploy/services/postgres.ts';
 import { until } from '../../e2e/support/until.ts';
 
 const run = promisify(execFile);
@@ -25,7 +26,7 @@ export async function startPostgres(
 ): Promise<Postgres> {
   await mkdir(dir, { mode: 0o711 });
   const server = await startServer(process.pid, dir, [
-    'max_connections=100',
+    ...postgresSettings,
     ...(process.env['FLEET_STATEMENTS']
       ? ['shared_preload_libraries=pg_stat_statements', 'pg_stat_statements.track=all']
       : []),

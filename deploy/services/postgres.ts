@@ -25,6 +25,9 @@ export const databaseUrlFile = (paths: Layout) => join(paths.apiKeys, 'database-
 
 const newPassword = () => randomBytes(24).toString('base64url');
 
+/** A page at random costs hardly more than the next one: the tables are in memory, or on flash. */
+export const postgresSettings: readonly string[] = ['max_connections=100', 'random_page_cost=1.1'];
+
 export function postgresService(settings: PlatformSettings, paths: Layout, owner: Owner): Service {
   return {
     name: 'postgres',
@@ -33,7 +36,7 @@ export function postgresService(settings: PlatformSettings, paths: Layout, owner
       ...[join(paths.clone, binaries, 'postgres'), '-D', dataDir(paths)],
       ...['-c', `listen_addresses=${settings.host}`, '-c', `port=${settings.ports.postgres}`],
       // TCP with a password is the only way in: a socket's path may be longer than the kernel allows.
-      ...['-c', 'unix_socket_directories=', '-c', 'max_connections=100'],
+      ...['unix_socket_directories=', ...postgresSettings].flatMap((each) => ['-c', each]),
     ],
     env: {
       LC_ALL: 'C.UTF-8',

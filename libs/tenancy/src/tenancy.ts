@@ -15,6 +15,7 @@ import { translateError } from './db/errors.ts';
 import { listen } from './db/listen.ts';
 import { Outbox } from './db/outbox.ts';
 import { bindPlatform, bindTenant } from './db/scope.ts';
+import { nameStatements } from './db/statements.ts';
 import type { OperatorTx, PlatformTx, TenantTx, UserTx } from './db/transactions.ts';
 import { Deployments } from './deployments/deployments.ts';
 import { Gates } from './deployments/gates.ts';
@@ -77,12 +78,15 @@ export class Tenancy {
     this.#databaseUrl = options.databaseUrl;
     this.#mayOwn = options.maxTenantsPerUser ?? defaultTenantsPerUser;
     this.#prisma = new PrismaClient({
-      adapter: new PrismaPg({
-        connectionString: options.databaseUrl,
-        max: options.poolSize ?? 10,
-        connectionTimeoutMillis: 5000,
-        application_name: 'bulkhead',
-      }),
+      adapter: new PrismaPg(
+        {
+          connectionString: options.databaseUrl,
+          max: options.poolSize ?? 10,
+          connectionTimeoutMillis: 5000,
+          application_name: 'bulkhead',
+        },
+        { statementNameGenerator: nameStatements() },
+      ),
       transactionOptions: transactionLimits,
     });
     this.#credentials = new Credentials((work) => this.#asPlatform(work));

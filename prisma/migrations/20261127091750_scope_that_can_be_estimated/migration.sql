@@ -64,3 +64,9 @@ ALTER POLICY "tenant_reads" ON "AuditEntry" USING (
   current_setting('bulkhead.scope', true) <> ''
   OR "tenantId"::text = current_setting('bulkhead.tenant', true)
 );
+ALTER POLICY "platform" ON "User" USING (current_setting('bulkhead.scope', true) <> '');
+ALTER POLICY "platform" ON "Node" USING (current_setting('bulkhead.scope', true) <> '');
+ALTER POLICY "platform" ON "Outbox" USING (current_setting('bulkhead.scope', true) <> '');
+ALTER POLICY "platform" ON "Pool" USING (current_setting('bulkhead.scope', true) <> '');
+ALTER POLICY "platform" ON "PoolGrant" USING (current_setting('bulkhead.scope', true) <> '');
+ALTER POLICY "platform" ON "JoinToken" USING (current_setting('bulkhead.scope', true) <> '');
