@@ -10,7 +10,7 @@ import { HaproxyDown, HaproxyMaster } from './haproxy/master.ts';
 import { Metrics } from './metrics.ts';
 import { RoutesWatch } from './routes-watch.ts';
 import { edgeFiles, type EdgeSettings } from './settings.ts';
-import { loadTable, saveTable } from './store.ts';
+import { loadConnections, loadTable, saveTable } from './store.ts';
 import { RouteTable } from './table.ts';
 import { TrafficMeter } from './traffic.ts';
 
@@ -30,7 +30,7 @@ export function initEdge(settings: EdgeSettings): void {
   if (problem !== null) console.error(`${problem}; the edge gets its routes from NATS`);
   if (stored === null && existsSync(files.config)) return;
   const table = new RouteTable(stored ?? undefined);
-  writeHaproxyFiles(settings.dir, renderFiles(table, settings));
+  writeHaproxyFiles(settings.dir, renderFiles(table, settings, loadConnections(files.connections)));
   if (stored === null) saveTable(files.routes, table.toStored(), { durable: true });
 }
 

@@ -10,6 +10,7 @@ import { json } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { initEdge } from './edge.ts';
 import { parseMaxconn } from './haproxy/actual.ts';
 import { BodyWatch } from './haproxy/bodies.ts';
 import { HaproxyMaster } from './haproxy/master.ts';
@@ -291,6 +292,40 @@ describe('too much', () => {
     await release();
     await until('the app is free again', () => hog.active === 0);
     expect((await at.ask('hog.localhost')).status).toBe(200);
+  });
+
+  it('one client leaves some to the others also of a HAProxy that starts without its controller', async () => {
+    const hog = await at.backend('hog-2');
+    await at.settle(routeOf('hog.localhost', [hog]));
+    await at.edge.stop();
+    await at.haproxy.kill();
+    await until('it serves again', async () => (await at.ask(host)).status === 200);
+    await hold('127.0.0.2', maxConnections);
+    expect(hog.active).toBeLessThanOrEqual(maxConnections / 2 + 1);
+    expect(hog.active).toBeGreaterThan(maxConnections / 4);
+    expect((await at.ask(host)).status).toBe(200);
+    await release();
+    await at.restart();
+  });
+
+  it('expects of the first HAProxy what its file limit lets it have', () => {
+    const settings = { ...at.settings, dir: join(certificates, 'e') };
+    const files = edgeFiles(settings.dir);
+    const expected = () => {
+      initEdge(settings);
+      const text = readFileSync(files.config, 'utf8');
+      return ['most', 'half'].map((name) =>
+        Number(new RegExp(`set-var proc.${name} int\\((\\d+)\\)`).exec(text)?.[1]),
+      );
+    };
+    const limit = Number(execFileSync('sh', ['-c', 'ulimit -Hn'], { encoding: 'utf8' }));
+    const half = Math.floor(Math.min(limit, 65_536) / 2);
+    expect(expected()).toEqual([half, Math.floor(half / 2)]);
+    writeFileSync(files.connections, '77\n');
+    expect(expected()).toEqual([77, 38]);
+    // Cut off by a full disk.
+    writeFileSync(files.connections, '');
+    expect(expected()).toEqual([half, Math.floor(half / 2)]);
   });
 
   it('refuses a body that says that it is too large before it comes', async () => {

@@ -108,6 +108,9 @@ export function readSettings(
   };
 }
 
+/** Which HAProxy opens at most; each connection needs two. */
+export const mostFiles = 65_536;
+
 /** Every file in EDGE_DIR. */
 export const edgeFiles = (dir: string) => ({
   config: join(dir, 'haproxy.cfg'),
@@ -119,6 +122,8 @@ export const edgeFiles = (dir: string) => ({
   buckets: join(dir, 'answers.map'),
   /** The last known routes; what HAProxy's files are rendered from. */
   routes: join(dir, 'routes.json'),
+  /** How many connections HAProxy could take when it last said so. */
+  connections: join(dir, 'connections'),
 });
 
 /**

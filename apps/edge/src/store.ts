@@ -1,7 +1,16 @@
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import { route, type Route } from '@bulkhead/protocol';
 import { z } from 'zod';
+import { mostFiles } from './settings.ts';
 import { routeProblem, type StoredTable } from './table.ts';
 
 const storedSchema = z.object({
@@ -44,6 +53,20 @@ export function saveTable(file: string, table: StoredTable, options: { durable: 
   const text = `{"v":1,"capacity":${table.capacity},"entries":[${entries.join()}]}`;
   writeAtomically(file, text, options);
 }
+
+/**
+ * How many connections HAProxy takes, as it last said. Before it ever did: half of the files that this
+ * process may open, which is what HAProxy makes of it when it is started alike.
+ */
+export function loadConnections(file: string): number {
+  const known = existsSync(file) ? Number(readFileSync(file, 'utf8')) : NaN;
+  if (Number.isSafeInteger(known) && known > 0) return known;
+  const files = /^Max open files +\S+ +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
+  return Math.floor(Math.min(Number(files ?? Infinity), mostFiles) / 2);
+}
+
+export const saveConnections = (file: string, connections: number): void =>
+  writeAtomically(file, `${connections}\n`, { durable: false });
 
 /** Of ten thousand routes one has changed since the last time. */
 const known = new WeakMap<Route, string>();

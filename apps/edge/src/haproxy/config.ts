@@ -17,7 +17,7 @@ import {
   jsonOf,
   type ErrorPage,
 } from '../pages.ts';
-import { edgeFiles, type EdgeSettings } from '../settings.ts';
+import { edgeFiles, mostFiles, type EdgeSettings } from '../settings.ts';
 import { writeAtomically } from '../store.ts';
 import { backendName, type RouteTable } from '../table.ts';
 
@@ -36,7 +36,12 @@ export type ConfigSettings = Pick<
   'dir' | 'bind' | 'tls' | 'maxBody' | 'haproxyUser' | 'accessLog'
 >;
 
-export function renderFiles(table: RouteTable, settings: ConfigSettings): HaproxyFiles {
+/** `connections`: how many HAProxy can have, as far as is known; what it says later it is told itself. */
+export function renderFiles(
+  table: RouteTable,
+  settings: ConfigSettings,
+  connections: number,
+): HaproxyFiles {
   const fixed = renderFixed(settings);
   const structure = structureOf(table, settings);
   const servers: string[] = Array.from({ length: table.capacity }, () => '');
@@ -46,10 +51,21 @@ export function renderFiles(table: RouteTable, settings: ConfigSettings): Haprox
     if (destination !== null) map += `${host} ${destination}\n`;
     if (slot !== null) servers[slot] = serverLines(backends);
   }
-  let config = `global\n  set-var-fmt proc.structure "${structure}"\n${fixed}\n`;
+  let config = `global
+  set-var-fmt proc.structure "${structure}"
+${Object.entries(capacityOf(connections))
+  .map(([name, value]) => `  set-var ${name} int(${value})\n`)
+  .join('')}${fixed}
+`;
   servers.forEach((lines, slot) => (config += `backend ${backendName(slot)} from app\n${lines}`));
   return { config, map };
 }
+
+/** What the rules of fairness go by. */
+export const capacityOf = (connections: number) => ({
+  'proc.most': connections,
+  'proc.half': Math.floor(connections / 2),
+});
 
 /** Equal for two tables that differ in routes alone; readable from a running HAProxy. */
 export function structureOf(table: RouteTable, settings: ConfigSettings): string {
@@ -147,11 +163,9 @@ function renderFixed(settings: ConfigSettings): string {
   const identity = haproxyUser === null ? [] : [`  user ${haproxyUser}`, `  chroot ${files.jail}`];
   return `  log stdout format raw local0 info
 ${identity.map((line) => `${line}\n`).join('')}\
-  # maxconn follows from the file limit of the process, up to this. The controller tells it as
-  # proc.most, and half of it: the configuration cannot ask.
-  fd-hard-limit 65536
-  set-var proc.most int(1000000)
-  set-var proc.half int(1000000)
+  # maxconn follows from the file limit of the process, up to this; no rule can ask for it. So proc.most
+  # and its half are what HAProxy said last time, until the controller has asked this one.
+  fd-hard-limit ${mostFiles}
   # As many as fit the buffer: past its own limit HAProxy could only say that a request is invalid.
   tune.http.maxhdr 2000
   # What a reload leaves behind (tunnels, slow downloads) ends after this.

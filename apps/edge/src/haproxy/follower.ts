@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { edgeFiles } from '../settings.ts';
+import { loadConnections, saveConnections } from '../store.ts';
 import { backendName, isAppBackend, type HostTarget, type RouteTable } from '../table.ts';
 import { readColumns, type BackendReading } from '../traffic.ts';
 import { parseCounts, parseStat } from './actual.ts';
@@ -55,12 +56,14 @@ export class HaproxyFollower {
   #wake: () => void = () => undefined;
   #full = true;
   #written: HaproxyFiles | null = null;
+  #connections: number;
   #nextFull = 0;
   #running: Promise<void> = Promise.resolve();
 
   constructor(options: FollowerOptions) {
     this.#options = options;
     this.#files = edgeFiles(options.settings.dir);
+    this.#connections = loadConnections(this.#files.connections);
     this.#master = new HaproxyMaster(this.#files.masterSocket);
     this.#workers = new HaproxyWorkers(this.#master);
   }
@@ -215,7 +218,7 @@ export class HaproxyFollower {
   #writeFiles(changed: boolean, full: boolean): void {
     if (!changed && !full && this.#written) return;
     const { table, settings, save } = this.#options;
-    const files = renderFiles(table, settings);
+    const files = renderFiles(table, settings, this.#connections);
     const differs = files.config !== this.#written?.config || files.map !== this.#written.map;
     if (differs) save();
     if (differs || full) writeHaproxyFiles(settings.dir, files);
@@ -237,6 +240,12 @@ export class HaproxyFollower {
       current = await this.#workers.find();
     }
     if (current !== before) this.#full = true;
+    if (current.connections !== null && current.connections !== this.#connections) {
+      this.#connections = current.connections;
+      saveConnections(this.#files.connections, current.connections);
+      // For the next HAProxy, which may start without us.
+      this.#writeFiles(true, false);
+    }
     return current;
   }
 

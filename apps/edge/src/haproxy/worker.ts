@@ -10,7 +10,7 @@ import {
   type ActualServer,
   type ActualWorker,
 } from './actual.ts';
-import { serverAddress } from './config.ts';
+import { capacityOf, serverAddress } from './config.ts';
 import type { HaproxyMaster, HaproxyProcess } from './master.ts';
 import { setState, type Step } from './plan.ts';
 
@@ -35,15 +35,15 @@ export class HaproxyWorker {
     return parseStructure(await this.#run('get var proc.structure'));
   }
 
-  /** Tells a new worker how many connections it can have, which its rules of fairness go by. */
-  async tellCapacity(): Promise<void> {
-    const most = parseMaxconn(await this.#run('show info'));
-    const variables = { 'proc.most': most, 'proc.half': Math.floor(most / 2) };
-    for (const [name, value] of Object.entries(variables)) {
+  /** Tells a new worker how many connections it can have, which its rules of fairness go by; gives that number. */
+  async tellCapacity(): Promise<number> {
+    const connections = parseMaxconn(await this.#run('show info'));
+    for (const [name, value] of Object.entries(capacityOf(connections))) {
       const command = `set var ${name} int(${value})`;
       const answer = (await this.#master.runExperimental(this.process, command)).trim();
       if (answer !== '') throw new Error(`HAProxy refused ${name}: ${answer}`);
     }
+    return connections;
   }
 
   /** `targets` null: everything. */

@@ -10,6 +10,8 @@ const askAgainMs = 2_000;
 export interface CurrentWorker {
   readonly worker: HaproxyWorker;
   readonly structure: string;
+  /** How many it can have; null: it is not ours. */
+  readonly connections: number | null;
 }
 
 /** HAProxy's workers as they come and go: the one that takes connections, and what reloads left. */
@@ -47,8 +49,8 @@ export class HaproxyWorkers {
       const worker = new HaproxyWorker(this.#master, process);
       const structure = await worker.structure();
       // Another's configuration, or an older one of ours, has no use for it.
-      if (structure !== '') await worker.tellCapacity();
-      this.#current = { worker, structure };
+      const connections = structure === '' ? null : await worker.tellCapacity();
+      this.#current = { worker, structure, connections };
     }
     return this.#current;
   }
