@@ -4,7 +4,8 @@ import { runInNewContext } from 'node:vm';
 import { defaultPoolPolicy, schedule, type Want } from '@bulkhead/scheduler';
 import type { Result } from './measure.ts';
 import { peakOfBound, peakOfOurs, peakOfRival, story } from './placement/churn.ts';
-import { busyFleet, newWants, timeBestFit, timeOurs, timeTwoMillion } from './placement/large.ts';
+import { busyFleet, newWants, timeBestFit } from './placement/large.ts';
+import { timeMakingRoom, timeOurs, timeTwoMillion } from './placement/large.ts';
 import { overcommit } from './placement/overcommit.ts';
 import { heuristics, newBins, put } from './placement/rivals.ts';
 import { emptyNodes, host, lowerBound, noOvercommit, openb } from './placement/traces.ts';
@@ -84,6 +85,13 @@ function large(): Result[] {
       10 * timeBestFit(fleet, wants.slice(0, 2000)),
     ),
     row('the same', 'a tenth of it, ten times', 'ms', took, 10 * tenth),
+    row(
+      '500 wants that are all unlike, refused and then given the room of others on 10,000 full nodes',
+      'as many that are alike',
+      'ms',
+      timeMakingRoom(fleet, 500, true),
+      timeMakingRoom(fleet, 500, false),
+    ),
     row(
       'C2M: 2,000,000 instances on 6,100 nodes, placement alone',
       "Nomad's 22 minutes as published, with real starts",

@@ -1,5 +1,6 @@
 /** Large fleets: how many placements a second, and what a snapshot of them weighs. */
-import { allocatable, schedule, type NodeSnapshot, type Want } from '@bulkhead/scheduler';
+import { allocatable, preempt, schedule } from '@bulkhead/scheduler';
+import type { NodeSnapshot, Occupant, Want } from '@bulkhead/scheduler';
 import { heuristics, newBins, put, type Host } from './rivals.ts';
 import { emptyNode, random } from './traces.ts';
 
@@ -81,6 +82,38 @@ export function timeBestFit(fleet: readonly NodeSnapshot[], wants: readonly Want
     put(bin, want, 1);
   }
   return performance.now() - start;
+}
+
+/**
+ * Milliseconds to give `count` wants of high priority the room of others, in a fleet without any:
+ * they are refused first. Unlike: no two ask for the same labels and sizes.
+ */
+export function timeMakingRoom(fleet: readonly NodeSnapshot[], count: number, unlike: boolean) {
+  const nodes = fleet.map((node, index) => ({
+    ...node,
+    labels: { ...node.labels, [`group${index % count}`]: 'yes' },
+    used: { ...node.used, memoryMiB: node.capacity.memoryMiB },
+  }));
+  const occupants = nodes.flatMap(({ id }) =>
+    Array.from({ length: 8 }, (_, index): Occupant => {
+      const needs = { cpuMillis: 100, memoryMiB: 8192, diskMiB: 1 };
+      return { id: `${id}-${index}`, node: id, priority: index % 2, needs, leaving: false };
+    }),
+  );
+  const wants = Array.from({ length: count }, (_, index): Want => {
+    const memoryMiB = 20_000 + (unlike ? index : 0);
+    return {
+      ...{ id: `w${index}`, process: `w${index}`, image: 'w', pool: 'default' },
+      ...{ needs: { cpuMillis: 100, memoryMiB, diskMiB: 1 }, mostPerNode: null },
+      ...{ labels: unlike ? { [`group${index}`]: 'yes' } : {}, priority: 2, claim: null },
+    };
+  });
+  const snapshot = { nodes, pools: {} };
+  const start = performance.now();
+  const claims = preempt(snapshot, wants, schedule(snapshot, wants, 1), occupants, 1);
+  const took = performance.now() - start;
+  if (claims.length !== count) throw new Error(`${claims.length} of ${count} got room`);
+  return took;
 }
 
 /**

@@ -20,6 +20,16 @@ export function fits(needs: Amounts, free: Amounts): boolean {
   );
 }
 
+/** Of each resource the greater of the two. */
+export function mostOf(a: Amounts, b: Amounts): Amounts {
+  return {
+    cpuMillis: Math.max(a.cpuMillis, b.cpuMillis),
+    memoryMiB: Math.max(a.memoryMiB, b.memoryMiB),
+    diskMiB: Math.max(a.diskMiB, b.diskMiB),
+    instances: Math.max(a.instances, b.instances),
+  };
+}
+
 /** A node while a plan is made: the snapshot's node and what is left of it after this plan's placements. */
 export class Room {
   readonly node: NodeSnapshot;
@@ -60,6 +70,11 @@ export class Room {
     return (this.node.processes[process] ?? 0) + (this.added.get(process) ?? 0);
   }
 
+  /** Those of which it has instances. */
+  processes(): string[] {
+    return [...new Set([...Object.keys(this.node.processes), ...this.added.keys()])];
+  }
+
   /** Share of the scarcest resource that is reserved, 0 to 1. */
   fullness(): number {
     let fullest = 0;
@@ -69,4 +84,15 @@ export class Room {
     }
     return fullest;
   }
+}
+
+/** The rooms in which there are instances of each of `processes`. */
+export function holdersOf(
+  rooms: readonly Room[],
+  processes: ReadonlySet<string>,
+): Map<string, Room[]> {
+  const holders = new Map([...processes].map((process) => [process, [] as Room[]]));
+  for (const room of rooms)
+    for (const process of room.processes()) holders.get(process)?.push(room);
+  return holders;
 }

@@ -1,5 +1,6 @@
-import { amountsOf } from './capacity.ts';
+import { amountsOf, holdersOf } from './capacity.ts';
 import type { Room } from './capacity.ts';
+import type { Kind, Kinds } from './kinds.ts';
 import type { Amounts, Want } from './model.ts';
 import { Shelf } from './shelf.ts';
 import type { Lot } from './shelf.ts';
@@ -11,33 +12,43 @@ export interface Look {
   readonly ownImages: boolean;
 }
 
-/** Lots that ask the same of a node's pool and labels. */
-interface Class {
-  readonly suits: (room: Room) => boolean;
-  readonly shelves: ReadonlyMap<string, Shelf>;
-}
-
 /** All that waits for a place, on shelves by what a room may look at. */
 export class Demand {
   readonly lots: readonly Lot[];
-  readonly #classes: readonly Class[];
+  readonly #kinds: Kinds;
+  /** Shelves by name of each class of lots that a kind of rooms may take, the choosiest first. */
+  readonly #shelves = new Map<Kind, ReadonlyMap<string, Shelf>[]>();
 
-  constructor(wants: readonly Want[], rooms: readonly Room[], seed: number) {
+  constructor(wants: readonly Want[], rooms: readonly Room[], kinds: Kinds, seed: number) {
+    this.#kinds = kinds;
     const scale = mostOf(rooms);
-    const classes = classesOf(lotsOf(wants)).map(({ suits, lots }) => ({
-      suits,
-      lots: overZones(lots, rooms.filter(suits), seed),
-    }));
-    this.lots = classes.flatMap(({ lots }) => lots);
-    this.#classes = classes.map(({ suits, lots }) => ({ suits, shelves: shelvesOf(lots, scale) }));
+    const holders = holdersOf(rooms, new Set(wants.map(({ process }) => process)));
+    const all: Lot[] = [];
+    for (const alike of classesOf(lotsOf(wants))) {
+      const { suiting } = kinds.sort((alike[0] as Lot).want);
+      const suits = new Set(suiting);
+      const zones = [...new Set(suiting.map(({ zone }) => zone))].sort();
+      const suitingHolders = (process: string): Room[] =>
+        (holders.get(process) ?? []).filter((room) => suits.has(kinds.of(room)));
+      const lots = overZones(alike, zones, suitingHolders, seed);
+      const shelves = shelvesOf(lots, scale);
+      for (const kind of suiting) {
+        const known = this.#shelves.get(kind);
+        if (known) known.push(shelves);
+        else this.#shelves.set(kind, [shelves]);
+      }
+      all.push(...lots);
+    }
+    this.lots = all;
   }
 
   /** What `room` may take from in such a look, the choosiest lots first. */
   shelvesFor(room: Room, look: Look): Shelf[] {
     const zone = look.ownZone ? zoneOf(room) : null;
     const images = look.ownImages ? room.images : [null];
-    return this.#classes.flatMap(({ suits, shelves }) =>
-      suits(room) ? images.flatMap((image) => shelves.get(shelfName(zone, image)) ?? []) : [],
+    const classes = this.#shelves.get(this.#kinds.of(room)) ?? [];
+    return classes.flatMap((shelves) =>
+      images.flatMap((image) => shelves.get(shelfName(zone, image)) ?? []),
     );
   }
 }
@@ -57,24 +68,14 @@ function lotsOf(wants: readonly Want[]): Lot[] {
   return [...lots].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, lot]) => lot);
 }
 
-/** Those with the most labels first: they have the fewest rooms to go to. */
-function classesOf(lots: readonly Lot[]): { suits: Class['suits']; lots: Lot[] }[] {
-  const classes = new Map<string, { choosy: number; suits: Class['suits']; lots: Lot[] }>();
-  for (const lot of lots) {
-    const { pool } = lot.want;
-    const labels = ordered(lot.want.labels);
-    const key = JSON.stringify([pool, labels]);
-    const known = classes.get(key);
-    if (known) {
-      known.lots.push(lot);
-      continue;
-    }
-    const suits = ({ node }: Room): boolean =>
-      node.pool === pool && labels.every(([name, value]) => node.labels[name] === value);
-    classes.set(key, { choosy: labels.length, suits, lots: [lot] });
-  }
+/** Lots that ask the same of a node's pool and labels. Those with the most labels first: they have the fewest rooms to go to. */
+function classesOf(lots: readonly Lot[]): Lot[][] {
+  const classes = Map.groupBy(lots, ({ want }) =>
+    JSON.stringify([want.pool, ordered(want.labels)]),
+  );
+  const choosy = ([lot]: readonly Lot[]): number => Object.keys(lot?.want.labels ?? {}).length;
   return [...classes]
-    .sort(([a, x], [b, y]) => y.choosy - x.choosy || (a < b ? -1 : 1))
+    .sort(([a, x], [b, y]) => choosy(y) - choosy(x) || (a < b ? -1 : 1))
     .map(([, each]) => each);
 }
 

@@ -1,7 +1,9 @@
 /**
  * Placement: which node runs which instance. Start reading at `schedule.ts`; a hard rule is an
  * object in `rules.ts`, `shelf.ts` says what suits a node best, `zones.ts` spreads, `refusal.ts` puts
- * "no" into words, and `preempt.ts` makes room where priority allows it.
+ * "no" into words, `preempt.ts` makes room where priority allows it, and `rebalance.ts` moves what
+ * stands. So that a thousand wants that are unlike each other do not ask ten thousand nodes each,
+ * `kinds.ts` puts nodes that are alike together and `forest.ts` searches among them.
  */
 export * from './model.ts';
 export { allocatable, amountsOf, fits } from './capacity.ts';

@@ -80,6 +80,15 @@ describe('whose room is taken', () => {
     expect(new Set(together.flatMap(({ victims }) => victims)).size).toBe(6);
   });
 
+  test('wants that are all unlike are served by one call', () => {
+    const nodes = Array.from({ length: 300 }, (_, index) => node(`n${index}`, 1000));
+    const there = nodes.map(({ id }) => occupant(`${id}-0`, id, 900, 0));
+    const wants = nodes.map((_, index) => want(`w${index}`, 600 + index));
+    const claims = claimsOf(nodes, there, wants);
+    expect(claims).toHaveLength(300);
+    expect(new Set(claims.map((claim) => claim.node)).size).toBe(300);
+  });
+
   test('the lowest of priority, though more of them', () => {
     const there = [
       occupant('n', 'a', 60, 1),
@@ -98,6 +107,37 @@ describe('whose room is taken', () => {
     ];
     expect(claimsOf([node('a', 100), node('b', 100)], there, [want('w', 40)])).toEqual([
       { want: 'w', node: 'b', victims: ['b2'] },
+    ]);
+  });
+
+  test('the fewest, though one that is large stands where more are needed', () => {
+    const there = [
+      ...[50, 10, 10, 10].map((size, index) => occupant(`a${index}`, 'a', size, 0)),
+      ...[40, 40].map((size, index) => occupant(`b${index}`, 'b', size, 0)),
+    ];
+    expect(claimsOf([node('a', 80), node('b', 80)], there, [want('w', 70)])).toEqual([
+      { want: 'w', node: 'b', victims: ['b0', 'b1'] },
+    ]);
+  });
+
+  test('of equally few those that free the least beyond what is needed', () => {
+    const nodes = ['a', 'b', 'c'].map((id) => node(id, 100));
+    const there = nodes.flatMap(({ id }, index) => [
+      occupant(`${id}0`, id, 60 - 10 * ((index + 1) % 3), 0),
+      occupant(`${id}1`, id, 40 + 10 * ((index + 1) % 3), 2),
+    ]);
+    expect(claimsOf(nodes, there, [want('w', 40)])).toMatchObject([{ node: 'b' }]);
+  });
+
+  test('nobody, where an earlier claim left enough', () => {
+    const there = [
+      ...[occupant('a0', 'a', 90, 0), occupant('a1', 'a', 10, 2)],
+      ...[occupant('b0', 'b', 35, 0), occupant('b1', 'b', 65, 2)],
+    ];
+    const wants = [want('large', 50), want('small', 35)];
+    expect(claimsOf([node('a', 100), node('b', 100)], there, wants)).toEqual([
+      { want: 'large', node: 'a', victims: ['a0'] },
+      { want: 'small', node: 'a', victims: [] },
     ]);
   });
 
@@ -232,6 +272,30 @@ describe('for any fleet', () => {
         claims.forEach(({ want: id, node: to, victims }, index) => {
           const soFar = claims.slice(0, index + 1).flatMap((claim) => claim.victims);
           expect(isWithin(to, load(to, soFar, index + 1))).toBe(true);
+          // Nowhere would it have cost less: those of one priority at least, and the fewest of them.
+          const before = claims.slice(0, index).flatMap((claim) => claim.victims);
+          const { needs, priority: own } = byId.get(id)!;
+          const costs = nodes.map((each) => {
+            const there = occupants
+              .filter((o) => o.node === each.id && !o.leaving && !before.includes(o.id))
+              .filter((o) => o.priority < own)
+              .sort((a, b) => b.needs.memoryMiB - a.needs.memoryMiB);
+            for (const level of [-1, 0, 1]) {
+              const lower = there.filter(({ priority }) => priority <= level);
+              for (let count = 0; count <= lower.length; count++) {
+                const left = [...before, ...lower.slice(0, count).map((o) => o.id)];
+                const sum = load(each.id, left, index);
+                for (const name of resourceNames) sum[name] += amountsOf(needs)[name];
+                if (isWithin(each.id, sum)) return 100 * level + count;
+              }
+            }
+            return Infinity;
+          });
+          const highest = Math.max(
+            -1,
+            ...victims.map((victim) => occupants.find((o) => o.id === victim)!.priority),
+          );
+          expect(100 * highest + victims.length).toBe(Math.min(...costs));
           for (const victim of victims) {
             const found = occupants.find((each) => each.id === victim)!;
             expect([found.node, found.leaving]).toEqual([to, false]);

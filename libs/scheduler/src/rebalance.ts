@@ -1,5 +1,7 @@
-import { amountsOf, Room } from './capacity.ts';
-import type { Snapshot, Want } from './model.ts';
+import { amountsOf, fits, mostOf, Room } from './capacity.ts';
+import { Forest } from './forest.ts';
+import { Kinds } from './kinds.ts';
+import type { Amounts, Snapshot, Want } from './model.ts';
 import { isAllowed } from './rules.ts';
 import { zoneOf } from './zones.ts';
 
@@ -27,13 +29,10 @@ export interface Move {
  * @param movable all instances of the processes that may be moved, and of no other process a part.
  */
 export function rebalance(snapshot: Snapshot, movable: readonly Movable[], budget: number): Move[] {
-  const rooms = new Map(
-    snapshot.nodes.map((node) => [node.id, new Room(node, snapshot.pools, new Set())]),
-  );
-  const zones = Map.groupBy(rooms.values(), zoneOf);
+  const fleet = new Fleet(snapshot, movable);
   const byProcess = Map.groupBy(movable, ({ process }) => process);
   const spreads = [...byProcess.values()]
-    .map((instances) => new Spread(instances, rooms, zones))
+    .map((instances) => new Spread(instances, fleet))
     .sort((a, b) => b.worst - a.worst || (a.process < b.process ? -1 : 1));
   const moves: Move[] = [];
   for (const spread of spreads) {
@@ -41,10 +40,47 @@ export function rebalance(snapshot: Snapshot, movable: readonly Movable[], budge
     const move = spread.bestMove();
     if (!move) continue;
     // Both copies are there for a while.
-    rooms.get(move.to)?.reserve(spread.process, amountsOf(spread.want.needs));
+    fleet.reserve(move.to, spread.want);
     moves.push(move);
   }
   return moves;
+}
+
+/** All nodes, by id and by zone, and where there is room. */
+class Fleet {
+  readonly rooms: ReadonlyMap<string, Room>;
+  readonly zones: ReadonlyMap<string, readonly Room[]>;
+  readonly #kinds: Kinds;
+  readonly #free: Forest<{ readonly most: Amounts }>;
+
+  constructor({ nodes, pools }: Snapshot, movable: readonly Movable[]) {
+    this.rooms = new Map(nodes.map((node) => [node.id, new Room(node, pools, new Set())]));
+    this.zones = Map.groupBy(this.rooms.values(), zoneOf);
+    this.#kinds = new Kinds([...this.rooms.values()], movable);
+    this.#free = new Forest(
+      this.#kinds,
+      ({ free }) => ({ most: { ...free } }),
+      (a, b) => ({ most: mostOf(a.most, b.most) }),
+    );
+  }
+
+  /** One of a zone that would take `want`, but for those in `not`. */
+  find(want: Want, zone: string, not: ReadonlyMap<string, unknown>): Room | null {
+    const needs = amountsOf(want.needs);
+    const suiting = this.#kinds.sort(want).suiting.filter((kind) => kind.zone === zone);
+    for (const { room } of this.#free.search(suiting, ({ most }) =>
+      fits(needs, most) ? 0 : Infinity,
+    ))
+      if (!not.has(room.node.id) && isAllowed(want, needs, room)) return room;
+    return null;
+  }
+
+  reserve(node: string, { process, needs }: Want): void {
+    const room = this.rooms.get(node);
+    if (!room) return;
+    room.reserve(process, amountsOf(needs));
+    this.#free.refresh(room);
+  }
 }
 
 /** How the instances of one process are spread. */
@@ -52,18 +88,12 @@ class Spread {
   readonly process: string;
   readonly want: Want;
   readonly worst: number;
-  readonly #rooms: ReadonlyMap<string, Room>;
-  readonly #zones: ReadonlyMap<string, readonly Room[]>;
+  readonly #fleet: Fleet;
   readonly #onNode: ReadonlyMap<string, readonly Movable[]>;
   readonly #inZone = new Map<string, number>();
 
-  constructor(
-    instances: readonly Movable[],
-    rooms: ReadonlyMap<string, Room>,
-    zones: ReadonlyMap<string, readonly Room[]>,
-  ) {
-    this.#rooms = rooms;
-    this.#zones = zones;
+  constructor(instances: readonly Movable[], fleet: Fleet) {
+    this.#fleet = fleet;
     this.want = instances[0] as Movable;
     this.process = this.want.process;
     this.#onNode = Map.groupBy(instances, ({ node }) => node);
@@ -76,9 +106,8 @@ class Spread {
 
   /** From where most are to where fewest are, of the nodes that would take it. */
   bestMove(): Move | null {
-    const needs = amountsOf(this.want.needs);
-    for (const { from, rooms } of this.#worthwhile()) {
-      const to = rooms().find((room) => isAllowed(this.want, needs, room));
+    for (const { from, find } of this.#worthwhile()) {
+      const to = find();
       if (!to) continue;
       // The youngest id of its node: any would do, but always the same one.
       const instance = this.#onNode.get(from)?.map(({ id }) => id);
@@ -92,22 +121,23 @@ class Spread {
    * same, so that a fleet of ten thousand is looked through only where there is something to win.
    */
   #worthwhile() {
-    const ways: { gain: readonly [number, number]; from: string; rooms: () => Room[] }[] = [];
-    const consider = (sample: Room, rooms: () => Room[]) => {
+    const ways: { gain: readonly [number, number]; from: string; find: () => Room | null }[] = [];
+    const consider = (sample: Room, find: () => Room | null) => {
       let best: { gain: readonly [number, number]; from: string } | null = null;
       for (const from of this.#onNode.keys()) {
         const gain = this.#gain(from, sample);
         if (gain && (best === null || isMore(gain, best.gain))) best = { gain, from };
       }
-      if (best) ways.push({ ...best, rooms });
+      if (best) ways.push({ ...best, find });
     };
-    for (const rooms of this.#zones.values()) {
+    for (const [zone, rooms] of this.#fleet.zones) {
       const empty = rooms.find(({ node }) => !this.#onNode.has(node.id));
-      if (empty) consider(empty, () => rooms.filter(({ node }) => !this.#onNode.has(node.id)));
+      if (empty) consider(empty, () => this.#fleet.find(this.want, zone, this.#onNode));
     }
+    const needs = amountsOf(this.want.needs);
     for (const node of this.#onNode.keys()) {
-      const room = this.#rooms.get(node);
-      if (room) consider(room, () => [room]);
+      const room = this.#fleet.rooms.get(node);
+      if (room) consider(room, () => (isAllowed(this.want, needs, room) ? room : null));
     }
     return ways.sort((a, b) => b.gain[0] - a.gain[0] || b.gain[1] - a.gain[1]);
   }
@@ -127,7 +157,7 @@ class Spread {
   }
 
   #zone(node: string): string {
-    const room = this.#rooms.get(node);
+    const room = this.#fleet.rooms.get(node);
     return room ? zoneOf(room) : '';
   }
 }

@@ -1,7 +1,10 @@
+import { holdersOf, mostOf } from './capacity.ts';
 import type { Room } from './capacity.ts';
+import { Forest } from './forest.ts';
+import type { Kind, Kinds } from './kinds.ts';
 import { resourceNames } from './model.ts';
 import type { Amounts, NearestMiss, Refusal, ResourceName, RuleName, Want } from './model.ts';
-import { rules } from './rules.ts';
+import { labels, perNode, rules, siteRules } from './rules.ts';
 
 const units: Record<ResourceName, (amount: number) => string> = {
   cpuMillis: (amount) => `${amount / 1000} CPU`,
@@ -10,44 +13,80 @@ const units: Record<ResourceName, (amount: number) => string> = {
   instances: (amount) => `${amount} ${amount === 1 ? 'place' : 'places'} for instances`,
 };
 
-/** Says why no node takes what is like `want`: looks at every node once. */
-export function explainRefusal(
-  want: Want,
-  needs: Amounts,
-  rooms: readonly Room[],
-): Omit<Refusal, 'want'> {
-  const turnedAway: Partial<Record<RuleName, number>> = {};
-  let nearest: { miss: NearestMiss; lack: number } | null = null;
-  for (const room of rooms) {
-    const rule = rules.find((each) => !each.check(want, needs, room));
-    if (!rule) continue;
-    turnedAway[rule.name] = (turnedAway[rule.name] ?? 0) + 1;
-    if (rule.name !== 'capacity') continue;
-    const miss = missOf(needs, room);
-    if (nearest === null || miss.lack < nearest.lack) nearest = miss;
-  }
-  const rule = nearest ? 'capacity' : mostFrequent(turnedAway);
-  return {
-    rule,
-    message: describe(rule, turnedAway, nearest?.miss ?? null),
-    turnedAway,
-    nearestMiss: nearest?.miss ?? null,
-  };
+/** The most that any of some rooms has free, and has at all. */
+interface Most {
+  readonly most: Amounts;
+  readonly total: Amounts;
 }
 
-/** The resource that a full room lacks most of, measured by the room's whole. */
-function missOf(needs: Amounts, room: Room): { miss: NearestMiss; lack: number } {
-  let worst: ResourceName = 'memoryMiB';
-  let lack = -Infinity;
-  for (const name of resourceNames) {
-    const lacking = (needs[name] - room.free[name]) / Math.max(1, room.total[name]);
-    if (needs[name] > room.free[name] && lacking > lack) {
-      worst = name;
-      lack = lacking;
-    }
+/**
+ * Says why no node takes a want. Nodes are counted by their kinds, and the nearest miss is searched
+ * for in a tree, so that it does not matter how many wants there are that are unlike each other.
+ */
+export class Reasons {
+  readonly #kinds: Kinds;
+  readonly #holders: ReadonlyMap<string, readonly Room[]>;
+  readonly #forest: Forest<Most>;
+
+  /** Of the rooms as they are now, for `refused` and no other. */
+  constructor(rooms: readonly Room[], kinds: Kinds, refused: readonly Want[]) {
+    const limited = refused.filter(({ mostPerNode }) => mostPerNode !== null);
+    this.#kinds = kinds;
+    this.#forest = new Forest<Most>(
+      kinds,
+      ({ free, total }) => ({ most: free, total }),
+      (a, b) => ({ most: mostOf(a.most, b.most), total: mostOf(a.total, b.total) }),
+    );
+    this.#holders = holdersOf(rooms, new Set(limited.map(({ process }) => process)));
   }
-  const free = Math.max(0, room.free[worst]);
-  return { miss: { node: room.node.id, resource: worst, needs: needs[worst], free }, lack };
+
+  explain(want: Want, needs: Amounts): Omit<Refusal, 'want'> {
+    const { suiting, turnedAway } = this.#kinds.sort(want);
+    const crowded = this.#crowded(want, needs);
+    const full = suiting.reduce((sum, { rooms }) => sum + rooms.length, 0) - crowded.size;
+    if (crowded.size > 0) turnedAway.perNode = crowded.size;
+    if (full > 0) turnedAway.capacity = full;
+    const nearestMiss = this.#nearestMiss(needs, suiting, crowded);
+    const rule = nearestMiss ? 'capacity' : mostFrequent(turnedAway);
+    return { rule, message: describe(rule, turnedAway, nearestMiss), turnedAway, nearestMiss };
+  }
+
+  /** Rooms that would suit it, but have as many of its process as they may. */
+  #crowded(want: Want, needs: Amounts): ReadonlySet<Room> {
+    const holders = want.mostPerNode === null ? [] : (this.#holders.get(want.process) ?? []);
+    const suits = [...siteRules, labels];
+    return new Set(
+      holders.filter(
+        (room) =>
+          suits.every((rule) => rule.check(want, needs, room)) && !perNode.check(want, needs, room),
+      ),
+    );
+  }
+
+  #nearestMiss(
+    needs: Amounts,
+    suiting: readonly Kind[],
+    crowded: ReadonlySet<Room>,
+  ): NearestMiss | null {
+    for (const { room } of this.#forest.search(suiting, (most) => lackOf(needs, most).share)) {
+      if (crowded.has(room)) continue;
+      const { resource } = lackOf(needs, { most: room.free, total: room.total });
+      const free = Math.max(0, room.free[resource]);
+      return { node: room.node.id, resource, needs: needs[resource], free };
+    }
+    return null;
+  }
+}
+
+/** The resource of which most is lacking, measured by the whole. */
+function lackOf(needs: Amounts, { most, total }: Most): { resource: ResourceName; share: number } {
+  let resource: ResourceName = 'memoryMiB';
+  let share = -Infinity;
+  for (const name of resourceNames) {
+    const lacking = (needs[name] - most[name]) / Math.max(1, total[name]);
+    if (needs[name] > most[name] && lacking > share) [resource, share] = [name, lacking];
+  }
+  return { resource, share };
 }
 
 function mostFrequent(turnedAway: Partial<Record<RuleName, number>>): RuleName {

@@ -36,7 +36,7 @@ const pool: Rule = {
   check: (want, _needs, room) => room.node.pool === want.pool,
 };
 
-const labels: Rule = {
+export const labels: Rule = {
   name: 'labels',
   turnsAway: { one: 'has other labels', many: 'have other labels' },
   helps: 'a node with the labels',
@@ -48,7 +48,7 @@ const labels: Rule = {
   },
 };
 
-const perNode: Rule = {
+export const perNode: Rule = {
   name: 'perNode',
   turnsAway: {
     one: 'has as many of this process as it may',
@@ -66,8 +66,11 @@ const capacity: Rule = {
   check: (_want, needs, room) => fits(needs, room.free),
 };
 
+/** What these say of a node they say of every other of its pool and state. */
+export const siteRules: readonly Rule[] = [ready, cordon, pool];
+
 /** In the order in which a refusal counts them: what an operator decided before what merely is full. */
-export const rules: readonly Rule[] = [ready, cordon, pool, labels, perNode, capacity];
+export const rules: readonly Rule[] = [...siteRules, labels, perNode, capacity];
 
 export function isAllowed(want: Want, needs: Amounts, room: Room): boolean {
   return rules.every((rule) => rule.check(want, needs, room));

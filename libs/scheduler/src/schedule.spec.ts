@@ -1,7 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { allocatable, resourceNames, schedule } from './index.ts';
+import { Room } from './capacity.ts';
+import { allocatable, amountsOf, resourceNames, schedule } from './index.ts';
 import type { NodeSnapshot, Plan, Snapshot, Want } from './index.ts';
+import { rules } from './rules.ts';
 
 const node = (id: string, over: Partial<NodeSnapshot> = {}): NodeSnapshot => ({
   id,
@@ -100,6 +102,14 @@ describe('preferences', () => {
       1,
     );
     expect(new Set(plan.placements.map((p) => p.node)).size).toBe(3);
+  });
+
+  test('nodes get equally many of a process, also where some are there already', () => {
+    const nodes = [node('a', { processes: { 'app/web': 3 } }), node('b'), node('c')];
+    const wants = Array.from({ length: 9 }, (_, index) => want(`${index}`));
+    const on = schedule(fleet(...nodes), wants, 1).placements.map((p) => p.node);
+    const count = (id: string) => on.filter((each) => each === id).length;
+    expect(['a', 'b', 'c'].map(count)).toEqual([1, 4, 4]);
   });
 
   test('spreads over zones before nodes', () => {
@@ -204,7 +214,8 @@ const anyNode = fc.record({
     {},
     { disk: 'ssd' },
     { disk: 'hdd', zone: 'a' },
-    { zone: 'b' },
+    { disk: 'ssd', zone: 'a', arch: 'arm' },
+    { zone: 'b', arch: 'arm' },
   ),
   state: fc.constantFrom('ready' as const, 'ready' as const, 'ready' as const, 'suspect' as const),
   cordoned: fc.constantFrom(false, false, false, true),
@@ -230,7 +241,12 @@ const anyWant = fc
     needs: fc.record({ cpuMillis: amount(2000), memoryMiB: amount(1024), diskMiB: amount(2048) }),
     image: fc.constantFrom('sha256:a', 'sha256:b'),
     pool: fc.constantFrom('default', 'default', 'gpu', 'none'),
-    labels: fc.constantFrom({}, {}, { disk: 'ssd' }),
+    labels: fc.constantFrom<Record<string, string>[]>(
+      {},
+      {},
+      { disk: 'ssd' },
+      { disk: 'ssd', arch: 'arm' },
+    ),
     priority: fc.constantFrom(0, 0, 1),
     claim: fc.constant(null),
   })
@@ -241,6 +257,23 @@ const anyCase = fc.record({
   wants: fc.uniqueArray(anyWant, { selector: (w) => w.id, maxLength: 60 }),
   seed: fc.integer(),
 });
+
+/** The nodes as they are once the plan is carried out. */
+function carriedOut(nodes: readonly NodeSnapshot[], plan: Plan, wants: readonly Want[]) {
+  const byId = new Map(wants.map((each) => [each.id, each]));
+  return nodes.map((each) => {
+    const placed = plan.placements.filter((p) => p.node === each.id).map((p) => byId.get(p.want));
+    const used = { ...each.used, instances: each.used.instances + placed.length };
+    const processes: Record<string, number> = { ...each.processes };
+    for (const one of placed) {
+      used.cpuMillis += one?.needs.cpuMillis ?? 0;
+      used.memoryMiB += one?.needs.memoryMiB ?? 0;
+      used.diskMiB += one?.needs.diskMiB ?? 0;
+      if (one) processes[one.process] = (processes[one.process] ?? 0) + 1;
+    }
+    return { ...each, used, processes };
+  });
+}
 
 describe('properties', () => {
   test('no node is promised more than it has, and no hard rule is broken', () => {
@@ -295,23 +328,43 @@ describe('properties', () => {
     fc.assert(
       fc.property(anyCase, ({ nodes, wants, seed }) => {
         const plan = schedule(fleet(...nodes), wants, seed);
+        const after = carriedOut(nodes, plan, wants);
         const byId = new Map(wants.map((each) => [each.id, each]));
-        const after = nodes.map((each) => {
-          const placed = plan.placements
-            .filter((p) => p.node === each.id)
-            .map((p) => byId.get(p.want));
-          const used = { ...each.used, instances: each.used.instances + placed.length };
-          const processes: Record<string, number> = { ...each.processes };
-          for (const one of placed) {
-            used.cpuMillis += one?.needs.cpuMillis ?? 0;
-            used.memoryMiB += one?.needs.memoryMiB ?? 0;
-            used.diskMiB += one?.needs.diskMiB ?? 0;
-            if (one) processes[one.process] = (processes[one.process] ?? 0) + 1;
-          }
-          return { ...each, used, processes };
-        });
         const again = plan.refusals.flatMap((refusal) => byId.get(refusal.want) ?? []);
         expect(schedule(fleet(...after), again, seed).placements).toEqual([]);
+      }),
+    );
+  });
+
+  test('a refusal says what one learns by asking each node', () => {
+    const equals = anyCase.map(({ wants, ...rest }) => ({
+      ...rest,
+      wants: wants.map((each) => ({ ...each, priority: 0 })),
+    }));
+    fc.assert(
+      fc.property(equals, ({ nodes, wants, seed }) => {
+        const plan = schedule(fleet(...nodes), wants, seed);
+        const rooms = carriedOut(nodes, plan, wants).map((each) => new Room(each, {}, new Set()));
+        for (const refusal of plan.refusals) {
+          const refused = wants.find(({ id }) => id === refusal.want) as Want;
+          const needs = amountsOf(refused.needs);
+          const turnedAway: Record<string, number> = {};
+          let least = Infinity;
+          const lackOf = ({ free, total }: Room): number =>
+            Math.max(
+              ...resourceNames
+                .filter((name) => needs[name] > free[name])
+                .map((name) => (needs[name] - free[name]) / Math.max(1, total[name])),
+            );
+          for (const room of rooms) {
+            const name = rules.find((rule) => !rule.check(refused, needs, room))?.name ?? 'none';
+            turnedAway[name] = (turnedAway[name] ?? 0) + 1;
+            if (name === 'capacity') least = Math.min(least, lackOf(room));
+          }
+          expect(refusal.turnedAway).toEqual(turnedAway);
+          const nearest = rooms.find((room) => room.node.id === refusal.nearestMiss?.node);
+          expect(nearest ? lackOf(nearest) : Infinity).toBe(least);
+        }
       }),
     );
   });

@@ -2,8 +2,9 @@ import { amountsOf, Room } from './capacity.ts';
 import { Demand } from './demand.ts';
 import type { Look } from './demand.ts';
 import { hash } from './hash.ts';
+import { Kinds } from './kinds.ts';
 import type { Placement, Plan, Refusal, Snapshot, Want } from './model.ts';
-import { explainRefusal } from './refusal.ts';
+import { Reasons } from './refusal.ts';
 import { isAllowed } from './rules.ts';
 import type { Lot } from './shelf.ts';
 
@@ -84,43 +85,61 @@ function byPriority(wants: readonly Want[]): Want[][] {
 function pack(rooms: readonly Room[], wants: readonly Want[], seed: number): Plan {
   // A node that no want can use is left out of the search, not of the explanation.
   const usable = rooms.filter(({ node }) => node.state === 'ready' && !node.cordoned);
-  const demand = new Demand(wants, usable, seed);
+  const kinds = new Kinds(rooms, wants);
+  const demand = new Demand(wants, usable, kinds, seed);
   const placements: Placement[] = [];
-  const place = (room: Room, lot: Lot): void => {
-    room.reserve(lot.want.process, lot.needs);
-    placements.push({ want: lot.waiting.pop() as string, node: room.node.id });
+  /** Answers how many instances of a process there are already that fits but for `spread`; of several the fewest. */
+  const fill = (room: Room, look: Look, spread: number): number => {
+    let heldBack = Infinity;
+    const onHeldBack = (alike: number): void => void (heldBack = Math.min(heldBack, alike));
+    for (const shelf of demand.shelvesFor(room, look)) {
+      let lot = shelf.best(room, spread, onHeldBack);
+      for (; lot; lot = shelf.best(room, spread, onHeldBack)) {
+        room.reserve(lot.want.process, lot.needs);
+        placements.push({ want: lot.waiting.pop() as string, node: room.node.id });
+      }
+    }
+    return heldBack;
   };
-  let heldBack: boolean;
-  const onHeldBack = (): void => void (heldBack = true);
+  const fullnessNow = fullnessInUse(usable, demand);
   for (const ownZone of [true, false]) {
-    heldBack = true;
-    for (let spread = 0; heldBack && placements.length < wants.length; spread++) {
-      heldBack = false;
-      for (const ownImages of [true, false]) {
-        const leastFull = ownImages ? fullnessInUse(usable, demand) - imageIsWorth : 0;
-        for (const room of usable) {
-          if (ownImages && (room.images.length === 0 || room.fullness() < leastFull)) continue;
-          for (const shelf of demand.shelvesFor(room, { ownZone, ownImages })) {
-            let lot = shelf.best(room, spread, onHeldBack);
-            for (; lot; lot = shelf.best(room, spread, onHeldBack)) place(room, lot);
-          }
-        }
+    // Places in the order of rooms, by the round in which there may be more for them.
+    const rounds: number[][] = [[...usable.keys()]];
+    for (let spread = 0; spread < rounds.length; spread++) {
+      if (placements.length === wants.length) break;
+      const round = (rounds[spread] ?? []).sort((a, b) => a - b);
+      const leastFull = fullnessNow() - imageIsWorth;
+      for (const index of round) {
+        const room = usable[index] as Room;
+        if (room.images.length > 0 && room.fullness() >= leastFull)
+          fill(room, { ownZone, ownImages: true }, spread);
+      }
+      for (const index of round) {
+        const heldBack = fill(usable[index] as Room, { ownZone, ownImages: false }, spread);
+        // Else it is full, or nothing is left for it: it need not be asked again.
+        if (heldBack < Infinity) (rounds[heldBack] ??= []).push(index);
       }
     }
   }
-  return { placements, refusals: refuse(demand.lots, rooms) };
+  return { placements, refusals: refuse(demand.lots, rooms, kinds) };
 }
 
 /** In shares of a node's scarcest resource. */
 const imageIsWorth = 0.5;
 
-/** How full the node is that would be packed next, whatever images there are. */
-function fullnessInUse(rooms: readonly Room[], demand: Demand): number {
+/** Tells how full the node is that would be packed next, whatever images there are. */
+function fullnessInUse(rooms: readonly Room[], demand: Demand): () => number {
   const anything: Look = { ownZone: false, ownImages: false };
-  const next = rooms.find((room) =>
-    demand.shelvesFor(room, anything).some((shelf) => shelf.mayFit(room)),
-  );
-  return next?.fullness() ?? 0;
+  let next = 0;
+  return () => {
+    // What takes nothing now takes nothing later.
+    for (; next < rooms.length; next++) {
+      const room = rooms[next] as Room;
+      if (demand.shelvesFor(room, anything).some((shelf) => shelf.mayFit(room)))
+        return room.fullness();
+    }
+    return 0;
+  };
 }
 
 function fullestFirst(rooms: readonly Room[], seed: number): Room[] {
@@ -131,14 +150,20 @@ function fullestFirst(rooms: readonly Room[], seed: number): Room[] {
 }
 
 /** Wants of the same size and taste are refused for the same reason, which is looked for once. */
-function refuse(lots: readonly Lot[], rooms: readonly Room[]): Refusal[] {
+function refuse(lots: readonly Lot[], rooms: readonly Room[], kinds: Kinds): Refusal[] {
+  const refused = lots.filter(({ waiting }) => waiting.length > 0);
+  if (refused.length === 0) return [];
+  const reasons = new Reasons(
+    rooms,
+    kinds,
+    refused.map(({ want }) => want),
+  );
   const known = new Map<string, Omit<Refusal, 'want'>>();
-  return lots.flatMap(({ want, needs, waiting }) => {
-    if (waiting.length === 0) return [];
+  return refused.flatMap(({ want, needs, waiting }) => {
     const { process, pool, labels, mostPerNode } = want;
     const limit = mostPerNode === null ? null : [process, mostPerNode];
     const key = JSON.stringify([needs, pool, Object.entries(labels).sort(), limit]);
-    const reason = known.get(key) ?? explainRefusal(want, needs, rooms);
+    const reason = known.get(key) ?? reasons.explain(want, needs);
     known.set(key, reason);
     return waiting.map((id) => ({ ...reason, want: id }));
   });

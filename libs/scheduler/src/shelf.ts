@@ -51,9 +51,9 @@ export class Shelf {
 
   /**
    * The lot that leaves the least of the room behind, of those with at most `spread` instances of
-   * their process in it. `onHeldBack` hears that something would have fitted but for `spread`.
+   * their process in it. `onHeldBack` hears of what would have fitted but for `spread` how many are there.
    */
-  best(room: Room, spread: number, onHeldBack: () => void): Lot | null {
+  best(room: Room, spread: number, onHeldBack: (alike: number) => void): Lot | null {
     let best: Lot | null = null;
     let least = Infinity;
     let compared = 0;
@@ -114,7 +114,12 @@ function leftover(room: Room, needs: Amounts): number {
 }
 
 /** Also forgets lots of which nothing waits: shelves share lots, and another may have emptied them. */
-function firstAllowed(lots: Lot[], room: Room, spread: number, onHeldBack: () => void): Lot | null {
+function firstAllowed(
+  lots: Lot[],
+  room: Room,
+  spread: number,
+  onHeldBack: (alike: number) => void,
+): Lot | null {
   for (let index = 0; index < lots.length;) {
     const lot = lots[index] as Lot;
     if (lot.waiting.length === 0) {
@@ -124,8 +129,9 @@ function firstAllowed(lots: Lot[], room: Room, spread: number, onHeldBack: () =>
     }
     index += 1;
     if (!isAllowed(lot.want, lot.needs, room)) continue;
-    if (room.instancesOf(lot.want.process) <= spread) return lot;
-    onHeldBack();
+    const alike = room.instancesOf(lot.want.process);
+    if (alike <= spread) return lot;
+    onHeldBack(alike);
   }
   return null;
 }

@@ -7,19 +7,23 @@ export const zoneOf = (room: Room): string => room.node.labels[zoneLabel] ?? '';
 
 /**
  * Divides lots by failure zone, so that each process has as nearly as many instances in one zone as
- * in another, counting those that are there. `rooms` are those that these lots may go to. One left
- * over from an even division may go anywhere: where it packs best.
+ * in another, counting those that are there: `holdersOf` says in which rooms. `zones` are those that
+ * these lots may go to. One left over from an even division may go anywhere: where it packs best.
  */
-export function overZones(lots: readonly Lot[], rooms: readonly Room[], seed: number): Lot[] {
-  const zones = [...new Set(rooms.map(zoneOf))].sort();
+export function overZones(
+  lots: readonly Lot[],
+  zones: readonly string[],
+  holdersOf: (process: string) => readonly Room[],
+  seed: number,
+): Lot[] {
   if (zones.length < 2) return [...lots];
-  const counts = countByZone(new Set(lots.map(({ want }) => want.process)), rooms);
+  const counts = new Map<string, Map<string, number>>();
   return lots.flatMap((lot) => {
     const { process } = lot.want;
-    const present = counts.get(process) ?? new Map<string, number>();
+    const present = counts.get(process) ?? countByZone(process, holdersOf(process));
     counts.set(process, present);
     // In an order of the process's own, or the same zone would get the odd one of every process.
-    const order = [...zones].sort((a, b) => hash(seed, process + a) - hash(seed, process + b));
+    const order = zones.toSorted((a, b) => hash(seed, process + a) - hash(seed, process + b));
     return divide(lot, order, present);
   });
 }
@@ -41,18 +45,9 @@ function divide(lot: Lot, zones: readonly string[], present: Map<string, number>
   return [...parts].map(([zone, waiting]) => ({ ...lot, zone, waiting }));
 }
 
-function countByZone(
-  processes: ReadonlySet<string>,
-  rooms: readonly Room[],
-): Map<string, Map<string, number>> {
-  const counts = new Map<string, Map<string, number>>();
-  for (const room of rooms) {
-    for (const process in room.node.processes) {
-      if (!processes.has(process)) continue;
-      const present = counts.get(process) ?? new Map<string, number>();
-      counts.set(process, present);
-      present.set(zoneOf(room), (present.get(zoneOf(room)) ?? 0) + room.instancesOf(process));
-    }
-  }
-  return counts;
+function countByZone(process: string, rooms: readonly Room[]): Map<string, number> {
+  const present = new Map<string, number>();
+  for (const room of rooms)
+    present.set(zoneOf(room), (present.get(zoneOf(room)) ?? 0) + room.instancesOf(process));
+  return present;
 }
