@@ -12,6 +12,7 @@ import { apiReplicas, edgeReplicas, isReplica } from './replicas.ts';
 import { balancerService, ensureBalancerFiles } from './services/balancer.ts';
 import { edgeCredsFile, edgeService, ensureHaproxyFiles, haproxyService } from './services/edge.ts';
 import { ensureGateFiles, gateService } from './services/gate.ts';
+import { renewalService } from './services/renewal.ts';
 import { ensureNatsCreds, ensureNatsSeeds, ensureNatsUserSeed } from './services/nats.ts';
 import type { Layout, PlatformSettings } from './settings.ts';
 import { startServices, type Steps } from './start-services.ts';
@@ -90,6 +91,7 @@ export async function startApps(
     ...(balancer === null ? [] : [balancerService(settings, paths, owners.balancer, balancer)]),
     ...edges,
     agentService(settings, paths, build, node.certificate),
+    renewalService(settings),
   ];
   await step('Ending replicas that are one too many', () =>
     endSurplus(

@@ -1,9 +1,9 @@
 /**
  * Certificates for the streams between agents and the API: an authority whose key stays with root,
- * one certificate for the API and one for each node. Each is made anew before it ends by any
- * `npm run up`; what is good is left alone.
+ * one certificate for the API and one for each node. Each is made anew before it ends, by any
+ * `npm run up` and twice a day (renew.ts); what is good is left alone.
  */
-import { createHash } from 'node:crypto';
+import { createHash, createPrivateKey, X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
 import {
   hasDaysLeft,
@@ -44,6 +44,7 @@ export async function ensureFleetCertificate(
   const keeps =
     known.cert !== null &&
     known.key !== null &&
+    isOfKey(known.cert, known.key) &&
     (await isGood(known.cert, authority.cert, holder, now, renewAt));
   const { cert, key } = keeps
     ? (known as Credential)
@@ -85,6 +86,15 @@ export async function ensureNodesAuthority(
   await ensureFile(file('nodes-ca.cert.pem'), nodes.cert, 0o600, owner);
   await ensureFile(file('fleet-ca.cert.pem'), fleet.cert, 0o600, owner);
   await ensureFile(join(paths.apiTls, 'ca.pem'), fleet.cert + nodes.cert, 0o600, owner);
+}
+
+/** Two that renew at once may leave the certificate of one and the key of the other. */
+function isOfKey(cert: string, key: string): boolean {
+  try {
+    return new X509Certificate(cert).checkPrivateKey(createPrivateKey(key));
+  } catch {
+    return false;
+  }
 }
 
 async function ensureAuthority(paths: Pick<Layout, 'rootKeys'>, now: Date): Promise<Credential> {

@@ -24,7 +24,7 @@ export interface StopOptions {
 
 /** Nobody above may be needed by those below: the agent first, so that nothing is started again. */
 const stopOrder = [
-  ...['agent', 'edge', 'haproxy', 'gate', 'balancer', 'api'],
+  ...['renewal', 'agent', 'edge', 'haproxy', 'gate', 'balancer', 'api'],
   ...['registry', 'nats', 'postgres'],
 ];
 

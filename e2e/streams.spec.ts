@@ -239,4 +239,13 @@ describe('streams', () => {
     expect(shown).not.toContain('4343');
     expect((await tenant.serving('shop'))[0]!.id).toBe(instance);
   });
+
+  test('a certificate is renewed: the API is restarted, once, and streams go on', async () => {
+    expect(await p.renewLostCertificate()).toEqual(['api']);
+    const said = await until('a command runs', async () => {
+      const stream = await exec(['echo', 'again']);
+      return (await stream.over()).out;
+    });
+    expect(said).toBe('again\n');
+  });
 });

@@ -125,7 +125,7 @@ export function gateService(
     env: {
       BULKHEAD_STATE: settings.stateDir,
       BULKHEAD_SERVICE: 'gate',
-      BULKHEAD_FINGERPRINT: fingerprint,
+      BULKHEAD_CERTIFICATE: fingerprint,
     },
     seesClone: false,
     check: async () => {

@@ -6,6 +6,7 @@ import { networkInterfaces, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { readCredentials } from '../../deploy/credentials.ts';
+import { renewCertificates } from '../../deploy/renew.ts';
 import { lockHolder } from '../../deploy/supervise.ts';
 import { apiReplicas, edgeReplicas } from '../../deploy/replicas.ts';
 import { layout, makeSettings, type Layout, type PlatformOptions } from '../../deploy/settings.ts';
@@ -123,6 +124,12 @@ export class Platform {
       const next = await lockHolder(this.paths, service);
       return next !== null && next !== pid;
     });
+  }
+
+  /** As twice a day, with a certificate of the API that was lost; answers who was restarted. */
+  async renewLostCertificate(): Promise<string[]> {
+    await rm(join(this.paths.apiTls, 'cert.pem'));
+    return renewCertificates(join(this.paths.run, '..'));
   }
 
   /** A service that hangs: it has its connections and locks, and does nothing. Answers how to end that. */
