@@ -4,6 +4,7 @@ import { mostTrafficHosts, subjects } from '@bulkhead/protocol';
 import type { Logger } from 'pino';
 import { Bus } from './bus.ts';
 import { bodyGraceSeconds, BodyWatch } from './haproxy/bodies.ts';
+import { CertificateWatch, ensureCertificates } from './haproxy/certificates.ts';
 import { renderFiles, writeFixedFiles, writeHaproxyFiles } from './haproxy/config.ts';
 import { HaproxyFollower } from './haproxy/follower.ts';
 import { HaproxyDown, HaproxyMaster } from './haproxy/master.ts';
@@ -28,6 +29,9 @@ export function initEdge(settings: EdgeSettings): void {
   writeFixedFiles(settings.dir);
   const { table: stored, problem } = loadTable(files.routes);
   if (problem !== null) console.error(`${problem}; the edge gets its routes from NATS`);
+  if (settings.tls)
+    for (const each of ensureCertificates(settings.tls.certificates, settings.dir))
+      console.error(`A certificate is not used: ${each}`);
   if (stored === null && existsSync(files.config)) return;
   const table = new RouteTable(stored ?? undefined);
   writeHaproxyFiles(settings.dir, renderFiles(table, settings, loadConnections(files.connections)));
@@ -50,6 +54,7 @@ export class Edge {
   readonly #watch: RoutesWatch;
   readonly #follower: HaproxyFollower;
   readonly #bodies: BodyWatch;
+  readonly #certificates: CertificateWatch | null;
   readonly #traffic = new TrafficMeter();
   /** One reading at a time: two at once would count the same requests twice. */
   #reading: Promise<void> = Promise.resolve();
@@ -95,8 +100,11 @@ export class Edge {
       onSettled: (host, revision) => this.#onSettled(host, revision),
       save: () => this.#save(),
     });
+    const master = new HaproxyMaster(edgeFiles(settings.dir).masterSocket);
+    this.#certificates =
+      settings.tls && new CertificateWatch(master, settings.tls.certificates, settings.dir, log);
     this.#bodies = new BodyWatch(
-      new HaproxyMaster(edgeFiles(settings.dir).masterSocket),
+      master,
       { maxBytes: settings.maxBody, graceSeconds: bodyGraceSeconds },
       log,
     );
@@ -104,6 +112,7 @@ export class Edge {
       table: this.#table,
       follower: this.#follower,
       bodies: this.#bodies,
+      certificates: this.#certificates,
       traffic: this.#traffic,
       readTraffic: () => this.#readTraffic(),
       natsConnected: () => this.#bus.connected,
@@ -112,10 +121,14 @@ export class Edge {
   }
 
   async start(): Promise<void> {
-    writeFixedFiles(this.#settings.dir);
+    const { dir, tls } = this.#settings;
+    writeFixedFiles(dir);
+    // HAProxy's configuration may be an older one; the next needs them.
+    if (tls) ensureCertificates(tls.certificates, dir);
     await this.#metrics.listen(this.#settings.metricsPort);
     if (this.#follows) this.#follower.start();
     this.#bodies.start();
+    this.#certificates?.start();
     this.#bus.start();
     await this.#readTraffic();
     this.#trafficTimer = setInterval(() => void this.#tellTraffic(), trafficMs);
@@ -130,7 +143,7 @@ export class Edge {
     await this.#tellTraffic();
     this.#watch.stop();
     await this.#bus.stop();
-    await Promise.all([this.#follower.stop(), this.#bodies.stop()]);
+    await Promise.all([this.#follower.stop(), this.#bodies.stop(), this.#certificates?.stop()]);
     this.#metrics.close();
     if (this.#saveTimer) this.#saveDurably();
   }

@@ -16,6 +16,7 @@ import { BodyWatch } from './haproxy/bodies.ts';
 import { HaproxyMaster } from './haproxy/master.ts';
 import { edgeFiles } from './settings.ts';
 import type { Echo, TestBackend } from './testing/backend.ts';
+import { makeCertificate } from './testing/certificates.ts';
 import { echoOf, routeOf, TestEdge } from './testing/edge.ts';
 import { rawHttp2 } from './testing/http2.ts';
 import { until } from './testing/machine.ts';
@@ -30,17 +31,9 @@ let certificates: string;
 
 beforeAll(async () => {
   certificates = mkdtempSync(join(tmpdir(), 'edge-tls-'));
-  const [key, crt] = [join(certificates, 'key'), join(certificates, 'crt')];
-  execFileSync(
-    'openssl',
-    [
-      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'],
-      ...['-days', '2', '-subj', '/CN=x.localhost', '-keyout', key, '-out', crt],
-    ],
-    { stdio: 'ignore' },
-  );
   const pem = join(certificates, 'x.pem');
-  writeFileSync(pem, readFileSync(crt, 'utf8') + readFileSync(key, 'utf8'));
+  const { certificate, key } = makeCertificate(host);
+  writeFileSync(pem, certificate + key);
   const tlsPort = 32_500 + (process.pid % 200);
   const tls = { bind: `127.0.0.1:${tlsPort}`, certificates: pem };
   at = await TestEdge.start({ maxBody: 1024 * 1024, tls }, { files });
@@ -259,16 +252,20 @@ describe('smuggling', () => {
 
 describe('too much', () => {
   const sockets: Socket[] = [];
-  const hold = async (from: string, count: number, path = '/slow?30000') => {
-    const made = Array.from({ length: count }, () => {
+  const ended = new WeakSet<Socket>();
+  const hold = async (hog: TestBackend, from: string, count: number) => {
+    for (let n = 0; n < count; n += 1) {
       const socket = connectTcp({ port: at.port, host: '127.0.0.1', localAddress: from });
       socket.on('error', () => undefined);
-      socket.write(`GET ${path} HTTP/1.1\r\nHost: hog.localhost\r\n\r\n`);
-      return socket;
-    });
-    sockets.push(...made);
-    // Each is either under way, or answered or closed at once.
-    await delay(300);
+      for (const event of ['data', 'close']) socket.once(event, () => ended.add(socket));
+      socket.write('GET /slow?30000 HTTP/1.1\r\nHost: hog.localhost\r\n\r\n');
+      sockets.push(socket);
+    }
+    const answered = () => sockets.filter((socket) => ended.has(socket)).length;
+    await until(
+      'each is under way, or answered or closed at once',
+      () => hog.active + answered() === sockets.length,
+    );
   };
   const release = async () => {
     for (const socket of sockets.splice(0)) socket.destroy();
@@ -278,13 +275,13 @@ describe('too much', () => {
   it('one client, and one app, leave connections to the others', async () => {
     const hog = await at.backend('hog');
     await at.settle(routeOf('hog.localhost', [hog]));
-    await hold('127.0.0.2', maxConnections);
+    await hold(hog, '127.0.0.2', maxConnections);
     const ofOneClient = hog.active;
     expect(ofOneClient).toBeLessThanOrEqual(maxConnections / 2 + 1);
     expect(ofOneClient).toBeGreaterThan(maxConnections / 4);
     expect((await at.ask(host)).status).toBe(200);
     // Other clients of the same app: it gets no more than is left.
-    for (const n of [3, 4, 5, 6, 7]) await hold(`127.0.0.${n}`, maxConnections / 5);
+    for (const n of [3, 4, 5, 6, 7]) await hold(hog, `127.0.0.${n}`, maxConnections / 5);
     expect(hog.active).toBeLessThanOrEqual(maxConnections / 2 + 1);
     expect((await at.ask(host)).status).toBe(200);
     const busy = await at.ask('hog.localhost');
@@ -300,7 +297,7 @@ describe('too much', () => {
     await at.edge.stop();
     await at.haproxy.kill();
     await until('it serves again', async () => (await at.ask(host)).status === 200);
-    await hold('127.0.0.2', maxConnections);
+    await hold(hog, '127.0.0.2', maxConnections);
     expect(hog.active).toBeLessThanOrEqual(maxConnections / 2 + 1);
     expect(hog.active).toBeGreaterThan(maxConnections / 4);
     expect((await at.ask(host)).status).toBe(200);

@@ -1,6 +1,7 @@
 import { createServer, type Server } from 'node:http';
 import { Counter, Gauge, Registry } from 'prom-client';
 import type { BodyWatch } from './haproxy/bodies.ts';
+import type { CertificateWatch } from './haproxy/certificates.ts';
 import type { HaproxyFollower } from './haproxy/follower.ts';
 import type { RouteTable } from './table.ts';
 import { statusClasses, type TrafficMeter } from './traffic.ts';
@@ -9,6 +10,8 @@ export interface MetricsOptions {
   table: RouteTable;
   follower: HaproxyFollower;
   bodies: BodyWatch;
+  /** Null without HTTPS. */
+  certificates: CertificateWatch | null;
   traffic: TrafficMeter;
   /** Brings `traffic` up to date. */
   readTraffic(): Promise<void>;
@@ -104,6 +107,18 @@ export class Metrics {
       'reason',
       options.bodies.ended,
     );
+    const { certificates } = options;
+    new Gauge({
+      name: 'bulkhead_edge_certificate_expires_timestamp_seconds',
+      help: 'When a certificate for HTTPS ends, by the name of its file',
+      labelNames: ['certificate'] as const,
+      registers,
+      collect() {
+        this.reset();
+        for (const [certificate, { expires }] of certificates?.current ?? [])
+          this.set({ certificate }, expires.getTime() / 1000);
+      },
+    });
     const { traffic } = options;
     new Counter({
       name: 'bulkhead_edge_requests_total',

@@ -43,7 +43,7 @@ const settingsSchema = z
     EDGE_DRAIN_SECONDS: z.coerce.number().int().min(0).max(3600).default(30),
     /** Where HTTPS and HTTP/2 are spoken besides; needs EDGE_TLS_CERTIFICATES. */
     EDGE_TLS_BIND: bindAddress.optional(),
-    /** A PEM file with certificates and key, or a directory of such; the name that a client asks for chooses. */
+    /** A PEM file with certificate, chain and key, or a directory of such; the name that a client asks for chooses. */
     EDGE_TLS_CERTIFICATES: absolutePath.optional(),
     /** Of a request's body, MiB; 0: no limit. */
     EDGE_MAX_BODY_MB: z.coerce.number().int().min(0).max(1_048_576).default(1024),
@@ -118,6 +118,9 @@ export const edgeFiles = (dir: string) => ({
   masterSocket: join(dir, 'master.sock'),
   jail: join(dir, 'jail'),
   pages: join(dir, 'pages'),
+  /** Copies of the operator's certificates, and the list of them. */
+  certificates: join(dir, 'certificates'),
+  certificateList: join(dir, 'certificates.list'),
   /** Times until an answer, and which bucket of the histogram each belongs to. */
   buckets: join(dir, 'answers.map'),
   /** The last known routes; what HAProxy's files are rendered from. */

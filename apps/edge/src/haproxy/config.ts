@@ -209,7 +209,7 @@ ${Object.values(gatewayPages)
   .join('')}
 frontend edge from edge
   bind ${bind}
-${tls === null ? '' : `  bind ${tls.bind} ssl crt ${tls.certificates} alpn h2,http/1.1 ssl-min-ver TLSv1.2 name tls\n`}\
+${tls === null ? '' : `  bind ${tls.bind} ssl crt-list ${files.certificateList} alpn h2,http/1.1 ssl-min-ver TLSv1.2 name tls\n`}\
   ${handoverBind('plain')}
   ${handoverBind('tls')}
   # Once the edge is more than half full, nobody takes more of it than is left for all others: here a
