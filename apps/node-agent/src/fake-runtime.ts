@@ -53,6 +53,8 @@ export class FakeRuntime implements ContainerRuntime {
     lines: [],
     exitCode: -1,
   });
+  /** So much of a log was lost before this line, counted from 0. */
+  lostBefore: { line: number; bytes: number } | null = null;
   /** Instance that takes its time to be found. */
   slow: string | null = null;
   #pid = 1000;
@@ -188,11 +190,12 @@ export class FakeRuntime implements ContainerRuntime {
     id: string,
     cursor: string | null,
     limit: number,
-  ): Promise<{ lines: ContainerLogLine[]; cursor: string }> {
+  ): Promise<{ lines: ContainerLogLine[]; cursor: string; lostBytes: number }> {
     if (!this.containers.has(id)) throw new Error(`no container ${id}`);
     const from = Number(cursor ?? 0);
     const lines = (this.logs.get(id) ?? []).slice(from, from + limit);
-    return { lines, cursor: String(from + lines.length) };
+    const lostBytes = from === this.lostBefore?.line ? this.lostBefore.bytes : 0;
+    return { lines, cursor: String(from + lines.length), lostBytes };
   }
 
   watchLogs(id: string, onChange: () => void): () => void {

@@ -228,6 +228,7 @@ export class LogShipper {
     }
     metrics.logLinesDropped.inc(chunk.dropped);
     metrics.logBytesDropped.inc(chunk.droppedBytes);
+    metrics.logBytesLost.inc(chunk.lostBytes);
     metrics.logLinesShipped.inc(chunk.lines);
     source.cursor = chunk.cursor;
     source.chunk = null;

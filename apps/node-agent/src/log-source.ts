@@ -40,6 +40,7 @@ interface Chunk {
   lines: number;
   dropped: number;
   droppedBytes: number;
+  lostBytes: number;
 }
 
 /** The log of one instance, on its way from the runtime's files to JetStream. */
@@ -102,7 +103,7 @@ export class LogSource {
 
   /** Makes the next chunk; null when there is nothing to send and nothing to skip. */
   async read(now: number): Promise<Chunk | null> {
-    const { lines, cursor } = await this.#readFrom(this.cursor, linesPerRead);
+    const { lines, cursor, lostBytes } = await this.#readFrom(this.cursor, linesPerRead);
     const caughtUp = lines.length < linesPerRead;
     this.#remember(lines);
     const { passed, dropped, droppedBytes } = limitLines(lines.map(toLogLine), this.#limiter);
@@ -112,10 +113,12 @@ export class LogSource {
     const notice = this.#takeNotice(now);
     // The platform's lines belong after the app's that came before them, so they wait for those.
     const own = this.#takePlatform(caughtUp ? null : (lines.at(-1)?.at ?? null));
-    const all = inOrder([...passed, ...own, ...notice]);
+    const gap = describeGap(lostBytes, lines[0]?.at ?? new Date(now));
+    const all = inOrder([...gap, ...passed, ...own, ...notice]);
     if (all.length === 0 && cursor === this.cursor) return null;
     const messages = this.#pack(all);
-    this.chunk = { messages, cursor, caughtUp, lines: all.length, dropped, droppedBytes };
+    const counts = { lines: all.length, dropped, droppedBytes, lostBytes };
+    this.chunk = { messages, cursor, caughtUp, ...counts };
     return this.chunk;
   }
 
@@ -168,9 +171,10 @@ export class LogSource {
   async #readFrom(
     cursor: string | null,
     limit: number,
-  ): Promise<{ lines: ContainerLogLine[]; cursor: string | null }> {
+  ): Promise<{ lines: ContainerLogLine[]; cursor: string | null; lostBytes: number }> {
     // An instance whose container was never made has no log; it may still have platform lines.
-    if ((await this.#runtime.find(this.instance)) === null) return { lines: [], cursor };
+    if ((await this.#runtime.find(this.instance)) === null)
+      return { lines: [], cursor, lostBytes: 0 };
     return this.#runtime.readLogs(this.instance, cursor, limit);
   }
 
@@ -178,6 +182,13 @@ export class LogSource {
     if (lines.length > 0)
       this.#tail = [...this.#tail, ...lines.slice(-tailLines)].slice(-tailLines);
   }
+}
+
+/** For whoever looks for what is not there: it was not within reach of the limiter, which counts lines. */
+function describeGap(lostBytes: number, at: Date): LogLine[] {
+  if (lostBytes === 0) return [];
+  const text = `about ${kibibytes(lostBytes)} of output before this were lost: more was written than is kept until it can be sent`;
+  return [{ at: at.toISOString(), stream: 'platform', text }];
 }
 
 const kibibytes = (bytes: number): string => `${Math.ceil(bytes / 1024)} KiB`;

@@ -47,6 +47,22 @@ test('a process that writes too much loses lines, is told so, and others are not
   expect(Number(bytes)).toBeGreaterThan(1800 * 80);
 });
 
+test('where output was overwritten before it could be sent, a line says so, and a number', async () => {
+  const { plane, host } = await running();
+  host.runtime.write(one, 'before');
+  await eventually('the line', () => plane.lines(one).includes('before'));
+  host.runtime.lostBefore = { line: 1, bytes: 8 * 1024 * 1024 };
+  host.runtime.write(one, 'after');
+  await eventually('the next', () => plane.lines(one).includes('after'));
+  const lines = plane.lines(one);
+  expect(lines.slice(lines.indexOf('before'))).toEqual([
+    'before',
+    'platform: about 8192 KiB of output before this were lost: more was written than is kept until it can be sent',
+    'after',
+  ]);
+  expect(await host.agent?.metrics.text()).toContain('bulkhead_agent_log_lost_bytes_total 8388608');
+});
+
 test('another limit of its next generation holds without a restart', async () => {
   const { plane, host, spec } = await running({ logBytesPerSecond: 1024 });
   const resources = { ...spec.resources, logBytesPerSecond: 1024 * 1024 };

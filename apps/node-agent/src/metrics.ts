@@ -44,6 +44,7 @@ export class AgentMetrics {
   readonly logLinesShipped: Counter;
   readonly logLinesDropped: Counter;
   readonly logBytesDropped: Counter;
+  readonly logBytesLost: Counter;
 
   constructor() {
     const registers = [this.registry];
@@ -163,6 +164,11 @@ export class AgentMetrics {
     this.logBytesDropped = new Counter({
       name: 'bulkhead_agent_log_dropped_bytes_total',
       help: 'Bytes of log lines dropped by the rate limit.',
+      registers,
+    });
+    this.logBytesLost = new Counter({
+      name: 'bulkhead_agent_log_lost_bytes_total',
+      help: 'Output overwritten before it was read, about: written far over its rate, or while NATS was away for long.',
       registers,
     });
   }

@@ -29,7 +29,8 @@ import { conmonCgroup, containerCgroup } from './host.ts';
 import type { Host } from './host.ts';
 import { Images } from './images.ts';
 import { Locks } from './locks.ts';
-import { readLog, watchLog } from './logs.ts';
+import { LogRotations } from './log-rotations.ts';
+import { keepRotated, readLog, watchLog } from './logs.ts';
 import { makeContainer } from './make.ts';
 import { bootId, isAlive, signal } from './processes.ts';
 import type { ProcessIdentity } from './processes.ts';
@@ -119,6 +120,7 @@ class HostRuntime implements ContainerRuntime {
         ...(options.imageWaterMarks && { waterMarks: options.imageWaterMarks }),
         inUse: () => [...this.#records.values()].map((record) => record.digest),
       }),
+      rotations: new LogRotations(),
       store: new ContainerStore(`${stateDir}/containers`, `${run}/containers`, layersDir),
       openLayers: async () => {
         const { diskPoolMiB: poolMiB } = options;
@@ -159,7 +161,10 @@ class HostRuntime implements ContainerRuntime {
     ))
       this.#records.set(record.id, record);
     await Promise.all([...this.#records.keys()].map((id) => this.#settleIfEnded(id)));
-    for (const record of this.#records.values()) this.#adoptConmon(record);
+    for (const record of this.#records.values()) {
+      this.#adoptConmon(record);
+      if (record.phase !== 'stopped') this.#adoptLog(this.#host.store.paths(record.id).logs);
+    }
     step('forget-connections');
     this.#host.slots.forgetOthers();
     step('reconciled');
@@ -179,11 +184,34 @@ class HostRuntime implements ContainerRuntime {
     this.#timer ??= setInterval(() => {
       // conmon's own end and its exit files tell at once; this finds the ends that a killed conmon cannot tell.
       for (const id of this.#nextToLookAt()) if (this.#hasEnded(id)) this.#settleInBackground(id);
+      this.#keepLogs();
       // While this fails the door is closed (firewall.ts), and nothing starts.
       this.#host.firewall
         .ensure()
         .catch((error: unknown) => this.#problem('keeping the firewall', error));
     }, lookEveryMs).unref();
+  }
+
+  readonly #rotated = (dir: string): number => this.#host.rotations.take(dir);
+
+  #adoptLog(dir: string): void {
+    try {
+      this.#host.rotations.watch(dir);
+      keepRotated(dir, this.#rotated);
+    } catch (error) {
+      this.#problem('adopting the log of a container', error);
+    }
+  }
+
+  /** Before they are rotated again: nobody may be reading them. */
+  #keepLogs(): void {
+    for (const dir of this.#host.rotations.dirs()) {
+      try {
+        keepRotated(dir, this.#rotated);
+      } catch (error) {
+        this.#problem('keeping the log of a container', error);
+      }
+    }
   }
 
   /** A bounded part of the containers in turn, so that a thousand cost no more a second than a hundred. */
@@ -480,7 +508,8 @@ class HostRuntime implements ContainerRuntime {
     return this.#locks.run(`log ${id}`, async () => {
       const record = this.#records.get(id);
       if (!record) throw new Error(`There is no container ${id}.`);
-      return readLog(this.#host.store.paths(id).logs, cursor, limit, record.phase === 'stopped');
+      const ended = record.phase === 'stopped';
+      return readLog(this.#host.store.paths(id).logs, cursor, limit, ended, this.#rotated);
     });
   }
 
@@ -548,6 +577,7 @@ class HostRuntime implements ContainerRuntime {
     );
     this.#exitWatcher?.close();
     this.#exitWatcher = null;
+    this.#host.rotations.close();
     await this.#host.images.close();
     await clearHost(this.#host);
     removeRunDir(this.#options.stateDir);

@@ -3,6 +3,7 @@ import type { Cgroups } from './cgroups.ts';
 import type { WritableLayers } from './disk.ts';
 import type { Firewall } from './firewall.ts';
 import type { Images } from './images.ts';
+import type { LogRotations } from './log-rotations.ts';
 import type { ContainerStore } from './state.ts';
 import type { SlotPool } from './userns.ts';
 
@@ -14,6 +15,7 @@ export interface Host {
   readonly cgroup: string;
   readonly firewall: Firewall;
   readonly images: Images;
+  readonly rotations: LogRotations;
   readonly store: ContainerStore;
   readonly slots: SlotPool;
   /** Finds out how this host limits writable layers; `layers` throws before. */

@@ -13,9 +13,12 @@ import type { ContainerLogLine } from './runtime.ts';
 
 /**
  * The output of a container, as conmon writes it ("time stream P|F text" a line). conmon rotates by
- * renaming a new file over `current`, which would drop what nobody has read. So every read gives
- * `current` a second name, `<sequence>-<inode>`; a file that was rotated away lives on under it, and
- * the oldest are deleted. A cursor is a file and an offset; lines in flight (conmon cuts long lines
+ * renaming a new file over `current`, which would drop what is in the old one. So `current` has a
+ * second name, `<sequence>-<inode>`; a file that was rotated away lives on under it, and the oldest
+ * are deleted. It gets that name at the start, and the next ones at each read and soon after each
+ * rotation (log-rotations.ts), so that lines wait for their reader as long as files are kept. The
+ * sequence counts files that were rotated away before they had one, too: what is missing was lost,
+ * and a read says how much. A cursor is a file and an offset; lines in flight (conmon cuts long lines
  * into parts) are remembered by where their first part starts.
  */
 export const logSizeMax = 4 * 1024 * 1024;
@@ -24,13 +27,17 @@ const longestLine = 64 * 1024;
 const readSize = 1024 * 1024;
 
 type Stream = ContainerLogLine['stream'];
-interface Cursor {
-  /** Sequence of the file. */
+/** A file, by its sequence, and an offset in it. */
+interface Position {
   s: number;
-  /** Offset of the first record not yet read. */
   o: number;
-  /** Where the unfinished line of each stream starts in this file. */
+}
+/** The first record not yet read. */
+interface Cursor extends Position {
+  /** Where the unfinished line of each stream starts ... */
   p: Partial<Record<Stream, number>>;
+  /** ... and in which file, when that is an earlier one. */
+  f?: Partial<Record<Stream, number>>;
 }
 interface LogFile {
   sequence: number;
@@ -39,8 +46,12 @@ interface LogFile {
 
 export const currentLog = (dir: string): string => `${dir}/current`;
 
+/** How often the log in this directory was rotated since it was last asked for. */
+type Rotated = (dir: string) => number;
+const notCounted: Rotated = () => 0;
+
 /** Files of the log, oldest first; gives `current` its second name and deletes what is too old. */
-function logFiles(dir: string): LogFile[] {
+function logFiles(dir: string, rotated: Rotated): LogFile[] {
   const files = readdirSync(dir)
     .flatMap((name) => {
       const match = /^(\d+)-(\d+)$/.exec(name);
@@ -49,24 +60,40 @@ function logFiles(dir: string): LogFile[] {
         : [];
     })
     .sort((a, b) => a.sequence - b.sequence);
-  const inode = statSync(currentLog(dir), { throwIfNoEntry: false })?.ino;
-  if (inode !== undefined && !files.some((file) => file.inode === inode)) {
-    const sequence = (files.at(-1)?.sequence ?? 0) + 1;
+  for (let rotations = rotated(dir); ;) {
+    const inode = inodeOf(currentLog(dir));
+    const meanwhile = rotated(dir);
+    rotations += meanwhile;
+    if (meanwhile > 0) continue;
+    if (inode === null || files.some((file) => file.inode === inode)) break;
+    const sequence = (files.at(-1)?.sequence ?? 0) + Math.max(1, rotations);
     const path = `${dir}/${sequence}-${inode}`;
     linkSync(currentLog(dir), path);
-    files.push({ sequence, inode, path });
+    if (inodeOf(path) === inode) {
+      files.push({ sequence, inode, path });
+      break;
+    }
+    // It was rotated once more before that.
+    rmSync(path);
   }
   for (const old of files.splice(0, Math.max(0, files.length - filesKept)))
     rmSync(old.path, { force: true });
   return files;
 }
 
-/** Before a start: a full file is put aside, so that conmon begins a new one. */
-export function rotateBeforeStart(dir: string): void {
+const inodeOf = (path: string): number | null =>
+  statSync(path, { throwIfNoEntry: false })?.ino ?? null;
+
+/** Gives what was rotated its second names. */
+export const keepRotated = (dir: string, rotated: Rotated): void => void logFiles(dir, rotated);
+
+/** Before a start: a full file is put aside, and that which conmon goes on with is there and kept. */
+export function prepareLog(dir: string, rotated: Rotated): void {
+  keepRotated(dir, rotated);
   const size = statSync(currentLog(dir), { throwIfNoEntry: false })?.size ?? 0;
-  if (size < logSizeMax / 2) return;
-  logFiles(dir);
-  rmSync(currentLog(dir));
+  if (size >= logSizeMax / 2) rmSync(currentLog(dir));
+  closeSync(openSync(currentLog(dir), 'a', 0o600));
+  keepRotated(dir, rotated);
 }
 
 export function readLog(
@@ -74,18 +101,74 @@ export function readLog(
   cursorText: string | null,
   limit: number,
   ended: boolean,
-): { lines: ContainerLogLine[]; cursor: string } {
-  const files = logFiles(dir);
-  let cursor = parseCursor(cursorText);
+  rotated: Rotated = notCounted,
+): { lines: ContainerLogLine[]; cursor: string; lostBytes: number } {
+  const files = logFiles(dir, rotated);
+  const from = parseCursor(cursorText);
+  const unfinished = new Map(
+    Object.entries(from.p).map(([stream, o]) => [
+      stream,
+      { s: from.f?.[stream as Stream] ?? from.s, o },
+    ]),
+  );
+  const start = [...unfinished.values()].reduce(
+    (first, position) => (isBefore(position, first) ? position : first),
+    from as Position,
+  );
   const lines: ContainerLogLine[] = [];
+  const parts = new Map<Stream, { start: Position; at: Date; text: string }>();
+  const emit = (stream: Stream): void => {
+    const part = parts.get(stream);
+    if (part) lines.push({ at: part.at, stream, text: part.text });
+    parts.delete(stream);
+  };
+  const emitAll = (): void => [...parts.keys()].forEach(emit);
+  let reached: Position = { s: from.s, o: from.o };
+  let lostBytes = 0;
   for (const file of files) {
-    if (file.sequence < cursor.s) continue;
-    if (file.sequence > cursor.s) cursor = { s: file.sequence, o: 0, p: {} };
-    const isLast = file === files.at(-1);
-    cursor = readFile(file.path, cursor, limit - lines.length, !isLast || ended, lines);
-    if (lines.length >= limit) break;
+    if (file.sequence < start.s || lines.length >= limit) continue;
+    if (file.sequence > reached.s) {
+      const missing = missingBetween(reached, file, files);
+      // The ends of unfinished lines are among it.
+      if (missing > 0) emitAll();
+      lostBytes += missing;
+      reached = { s: file.sequence, o: 0 };
+    }
+    for (const { text, at, end } of records(file.path, file.sequence === start.s ? start.o : 0)) {
+      if (lines.length >= limit) break;
+      const position = { s: file.sequence, o: at };
+      const match = record.exec(text);
+      const stream = match?.[2] as Stream | undefined;
+      if (isBefore(position, from)) {
+        // Going back for an unfinished line of one stream passes finished ones of the other.
+        const first = stream === undefined ? undefined : unfinished.get(stream);
+        if (first === undefined || isBefore(position, first)) continue;
+      } else reached = { s: file.sequence, o: end };
+      if (!match || !stream) continue;
+      const known = parts.get(stream);
+      if (known) known.text += match[4] ?? '';
+      else
+        parts.set(stream, { start: position, at: new Date(match[1] ?? ''), text: match[4] ?? '' });
+      if (match[3] === 'F' || (parts.get(stream)?.text.length ?? 0) >= longestLine) emit(stream);
+    }
   }
-  return { lines, cursor: Buffer.from(JSON.stringify(cursor)).toString('base64url') };
+  // Nothing will be added.
+  if (ended && lines.length < limit) emitAll();
+  const cursor: Cursor = { ...reached, p: {} };
+  for (const [stream, part] of parts) {
+    cursor.p[stream] = part.start.o;
+    if (part.start.s !== reached.s) cursor.f = { ...cursor.f, [stream]: part.start.s };
+  }
+  return { lines, cursor: Buffer.from(JSON.stringify(cursor)).toString('base64url'), lostBytes };
+}
+
+const isBefore = (a: Position, b: Position): boolean => a.s < b.s || (a.s === b.s && a.o < b.o);
+
+/** About how many bytes there were, and are not kept. A log begins where file 0 would have ended. */
+function missingBetween(reached: Position, file: LogFile, files: readonly LogFile[]): number {
+  const isThere = reached.s === 0 || files.some(({ sequence }) => sequence === reached.s);
+  const rest = isThere ? 0 : Math.max(0, logSizeMax - reached.o);
+  return rest + (file.sequence - reached.s - 1) * logSizeMax;
 }
 
 function parseCursor(text: string | null): Cursor {
@@ -106,43 +189,6 @@ function parseCursor(text: string | null): Cursor {
 }
 
 const record = /^(\S+) (stdout|stderr) ([PF]) (.*)$/s;
-
-/** Reads one file from the cursor; `final`: nothing will be added, so unfinished lines are lines. */
-function readFile(
-  path: string,
-  from: Cursor,
-  limit: number,
-  final: boolean,
-  lines: ContainerLogLine[],
-): Cursor {
-  const pendingStarts = Object.values(from.p);
-  const start = Math.min(from.o, ...pendingStarts);
-  const parts = new Map<Stream, { start: number; at: Date; text: string }>();
-  let offset = from.o;
-  const emit = (stream: Stream): void => {
-    const part = parts.get(stream);
-    if (part) lines.push({ at: part.at, stream, text: part.text });
-    parts.delete(stream);
-  };
-  for (const { text, at, end } of records(path, start)) {
-    if (lines.length >= limit) break;
-    const match = record.exec(text);
-    const stream = match?.[2] as Stream | undefined;
-    const isOld = at < from.o;
-    // Going back for an unfinished line of one stream passes finished ones of the other.
-    if (isOld && (stream === undefined || at < (from.p[stream] ?? Infinity))) continue;
-    if (!isOld) offset = end;
-    if (!match || !stream) continue;
-    const known = parts.get(stream);
-    if (known) known.text += match[4] ?? '';
-    else parts.set(stream, { start: at, at: new Date(match[1] ?? ''), text: match[4] ?? '' });
-    if (match[3] === 'F' || (parts.get(stream)?.text.length ?? 0) >= longestLine) emit(stream);
-  }
-  if (final && lines.length < limit) for (const stream of [...parts.keys()]) emit(stream);
-  const pending: Cursor['p'] = {};
-  for (const [stream, part] of parts) pending[stream] = part.start;
-  return { s: from.s, o: offset, p: pending };
-}
 
 /** Whole lines of a file from `start` on, with where they begin and end. */
 function* records(

@@ -18,7 +18,7 @@ import type { Conmon } from './conmon.ts';
 import { CommandError, isOutOfDisk, run } from './exec.ts';
 import { inPrivateMounts } from './host-thread.ts';
 import { resolveUser } from './image-user.ts';
-import { currentLog, logSizeMax, rotateBeforeStart } from './logs.ts';
+import { currentLog, logSizeMax, prepareLog } from './logs.ts';
 import { connectNetwork } from './network.ts';
 import { busyboxInside, ociConfig } from './oci-config.ts';
 import { identify } from './processes.ts';
@@ -165,7 +165,8 @@ function prepareDirectories(host: Host, { id, resources }: ContainerSpec, slot: 
   mkdirSync(paths.bundle, { mode: 0o700 });
   mkdirSync(paths.logs, { recursive: true, mode: 0o700 });
   step('rotate-log');
-  rotateBeforeStart(paths.logs);
+  host.rotations.watch(paths.logs);
+  prepareLog(paths.logs, (dir) => host.rotations.take(dir));
   step('make-layer');
   host.layers().make(id, resources.diskMiB * 1024 * 1024, idBase);
   const address = host.addresses.address(slot);

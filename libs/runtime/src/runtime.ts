@@ -204,12 +204,16 @@ export interface ContainerRuntime {
   connect(id: string, port: number): Promise<Socket>;
   /** Kills if need be and removes every trace: cgroup, interface, address, id range, writable layer, logs. */
   remove(id: string): Promise<void>;
-  /** Lines since `cursor` (opaque; null: from the oldest kept) of the container's output, across its restarts. */
+  /**
+   * Lines since `cursor` (opaque; null: from the oldest kept) of the container's output, across its
+   * restarts. `lostBytes`: about so much between the cursor, or the very first line, and the first of
+   * these lines is no longer kept.
+   */
   readLogs(
     id: string,
     cursor: string | null,
     limit: number,
-  ): Promise<{ lines: ContainerLogLine[]; cursor: string }>;
+  ): Promise<{ lines: ContainerLogLine[]; cursor: string; lostBytes: number }>;
   /**
    * Calls `onChange` soon after the container wrote output or its log was rotated, by inotify; the
    * answer ends it. Optional: an agent without it polls, which costs a thousand idle containers more.

@@ -35,6 +35,7 @@ const AT_EMPTY_PATH = 0x1000;
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const OPEN_TREE_CLONE = 1;
 const O_CLOEXEC = 0o2000000;
+const O_NONBLOCK = 0o4000;
 const MOVE_MOUNT_F_EMPTY_PATH = 4;
 const MOUNT_ATTR_IDMAP = 0x00100000n;
 const RESOLVE_NO_MAGICLINKS = 0x02n;
@@ -69,6 +70,9 @@ const c = {
   accept: libc.func('int accept4(int, void *, void *, int)'),
   connect: libc.func('int connect(int, void *, uint)'),
   recvmsg: libc.func('long recvmsg(int, _Inout_ msghdr *, int)'),
+  inotifyInit: libc.func('int inotify_init1(int)'),
+  inotifyAddWatch: libc.func('int inotify_add_watch(int, str, uint)'),
+  read: libc.func('long read(int, _Out_ uint8_t *, ulong)'),
   getxattr: libc.func('long lgetxattr(str, str, _Out_ uint8_t *, ulong)'),
   openTree: libc.func('syscall', 'long', ['long', 'int', 'str', 'uint']),
   moveMount: libc.func('syscall', 'long', ['long', 'int', 'str', 'int', 'str', 'uint']),
@@ -278,6 +282,18 @@ function connectStep(fd: number, address: string, port: number): boolean {
     throw error;
   }
 }
+
+/** An inotify descriptor that never makes a reader wait. */
+export const openWatches = (): number =>
+  check('inotify_init1', c.inotifyInit(O_CLOEXEC | O_NONBLOCK));
+
+/** The number that events of this directory bear. */
+export const addWatch = (fd: number, dir: string, mask: number): number =>
+  check(`inotify_add_watch ${dir}`, c.inotifyAddWatch(fd, dir, mask));
+
+/** How many bytes came; null when there is nothing to read. */
+export const readNow = (fd: number, into: Buffer): number | null =>
+  unlessBusy(() => check('read', Number(c.read(fd, into, into.length))));
 
 function unlessBusy<T>(call: () => T): T | null {
   try {
