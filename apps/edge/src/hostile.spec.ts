@@ -127,21 +127,29 @@ describe('names', () => {
   const many = (count: number) =>
     Array.from({ length: count }, (_, i): [string, string] => [`x-${i}`, '1']);
 
-  it('takes a hundred headers, and says that more are too many', async () => {
+  it('takes a hundred headers of 12 KiB, and says that more are too large', async () => {
     const request = (count: number) =>
       `GET / HTTP/1.1\r\n${[['Host', host], ...many(count - 1)].map((each) => each.join(': ')).join('\r\n')}\r\n\r\n`;
     expect(await status(request(100))).toBe('200');
+    // All but the value of the second.
+    const frame = `Host: ${host}\r\nX: \r\n\r\n`.length;
+    const long = (bytes: number) =>
+      `GET / HTTP/1.1\r\nHost: ${host}\r\nX: ${'a'.repeat(bytes - frame)}\r\n\r\n`;
+    expect(await status(long(12 * 1024))).toBe('200');
     const seenOf = await seen(async () => {
       for (const count of [101, 1000]) {
         const answer = await at.raw(request(count));
         expect(answer).toMatch(/^HTTP\/1.1 431 /);
-        expect(answer).toContain('x-bulkhead-error: too-many-headers');
-        expect(answer).toContain('more than 100 header fields');
+        expect(answer).toContain('x-bulkhead-error: headers-too-large');
+        expect(answer).toContain('more than 100 headers');
       }
       // As many as the buffer has room for.
       const shortest = `GET / HTTP/1.1\r\nHost: ${host}\r\n${'a:\r\n'.repeat(1500)}\r\n`;
       expect(await status(shortest)).toBe('431');
+      for (const bytes of [12 * 1024 + 10, 15 * 1024])
+        expect(await status(long(bytes))).toBe('431');
       expect(await rawHttp2(at.port, [...good, ...many(150)])).toBe('431');
+      expect(await rawHttp2(at.port, [...good, ['x', 'a'.repeat(13_000)]])).toBe('431');
     });
     expect(seenOf).toEqual([]);
   });

@@ -49,12 +49,7 @@ export const hostPages: Readonly<Record<string, ErrorPage>> = {
 
 /** What HAProxy answers by itself; the key is the status. */
 export const gatewayPages: Readonly<Record<number, ErrorPage>> = {
-  400: page(
-    400,
-    'bad-request',
-    'Bad request',
-    'The request is not valid HTTP, or its headers are larger than 15 KiB. If it comes from a browser, clearing the cookies of this site may help.',
-  ),
+  400: page(400, 'bad-request', 'Bad request', 'The request is not valid HTTP.'),
   405: page(
     405,
     'method-not-allowed',
@@ -85,12 +80,14 @@ export const gatewayPages: Readonly<Record<number, ErrorPage>> = {
   504: page(504, 'gateway-timeout', 'Gateway timeout', 'The app did not answer in time.'),
 };
 
-/** Too many headers, which HAProxy could only call invalid. */
+/** Of a request. Past 15 KiB of headers HAProxy's parser answers 400 by itself, with no page of ours. */
+export const mostHeaders = 100;
+export const mostHeaderBytes = 12 * 1024;
 export const headersPage = page(
   431,
-  'too-many-headers',
-  'Too many headers',
-  'The request has more than 100 header fields. Each cookie may be one: clearing the cookies of this site may help.',
+  'headers-too-large',
+  'Headers too large',
+  `The request has more than ${mostHeaders} headers, or more than ${mostHeaderBytes / 1024} KiB of them. In a browser, clearing the cookies of this site helps.`,
 );
 
 /** While the edge is more than half full, for an app that has more requests under way than are left. */

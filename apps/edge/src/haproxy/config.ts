@@ -12,6 +12,8 @@ import {
   busyPage,
   gatewayPages,
   headersPage,
+  mostHeaderBytes,
+  mostHeaders,
   hostPages,
   htmlOf,
   jsonOf,
@@ -226,7 +228,7 @@ ${tls === null ? '' : `  bind ${tls.bind} ssl crt-list ${files.certificateList} 
   # After a reload: requests on connections that the old worker kept go to the new one, whose table is right.
   http-request set-var(txn.dest) str(handover-plain) if { stopping }
   http-request set-var(txn.dest) str(handover-tls) if { stopping } { so_name tls }
-  http-request return status ${headersPage.status} ${pageReply(dir, headersPage, 'html')} if { req.fhdr_cnt gt 100 }
+  http-request return status ${headersPage.status} ${pageReply(dir, headersPage, 'html')} if { req.fhdr_cnt gt ${mostHeaders} } or { req.hdrs,length gt ${mostHeaderBytes} }
   # One name and perhaps a port; HAProxy would take the last of a list and let control characters pass.
   http-request deny deny_status 400 unless { req.fhdr(host) -m reg '${hostHeader}' }
   http-request deny deny_status 405 if { method CONNECT TRACE }
