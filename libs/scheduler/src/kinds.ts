@@ -2,7 +2,8 @@ import { amountsOf } from './capacity.ts';
 import type { Room } from './capacity.ts';
 import { zoneLabel } from './model.ts';
 import type { RuleName, Want } from './model.ts';
-import { labels, siteRules } from './rules.ts';
+import { labels, pool, stateRules } from './rules.ts';
+import type { Rule } from './rules.ts';
 import { zoneOf } from './zones.ts';
 
 /** Rooms that differ in nothing that a want may ask of a node but what is free: one is asked for all. */
@@ -13,12 +14,18 @@ export interface Kind {
   readonly rooms: Room[];
 }
 
-/** Rooms of one pool and state, whatever their labels. */
-interface Site {
-  readonly sample: Room;
+/** Rooms of one state and pool, whatever their labels. */
+interface Pool {
   readonly kinds: Map<string, Kind>;
   /** By label and value. */
   readonly carriers: Map<string, Kind[]>;
+  rooms: number;
+}
+
+/** Rooms of one state. */
+interface Group {
+  readonly sample: Room;
+  readonly pools: Map<string, Pool>;
   rooms: number;
 }
 
@@ -28,7 +35,7 @@ interface Site {
  */
 export class Kinds {
   readonly #asked: ReadonlySet<string>;
-  readonly #sites = new Map<string, Site>();
+  readonly #groups = new Map<string, Group>();
   readonly #kinds = new Map<Room, Kind>();
 
   constructor(rooms: readonly Room[], wants: readonly Want[]) {
@@ -45,49 +52,59 @@ export class Kinds {
     const needs = amountsOf(want.needs);
     const suiting: Kind[] = [];
     const turnedAway: Partial<Record<RuleName, number>> = {};
-    for (const site of this.#sites.values()) {
-      const rule = siteRules.find((each) => !each.check(want, needs, site.sample));
-      const kinds = rule ? [] : carriersOf(site, want);
+    const turnAway = ({ name }: Rule, rooms: number): void => {
+      if (rooms > 0) turnedAway[name] = (turnedAway[name] ?? 0) + rooms;
+    };
+    for (const { sample, pools, rooms } of this.#groups.values()) {
+      const closed = stateRules.find((rule) => !rule.check(want, needs, sample));
+      if (closed) {
+        turnAway(closed, rooms);
+        continue;
+      }
+      const own = pools.get(want.pool);
+      const kinds = own ? carriersOf(own, want) : [];
       suiting.push(...kinds);
-      const { name } = rule ?? labels;
-      const others = site.rooms - kinds.reduce((sum, { rooms }) => sum + rooms.length, 0);
-      if (others > 0) turnedAway[name] = (turnedAway[name] ?? 0) + others;
+      const inPool = own?.rooms ?? 0;
+      turnAway(pool, rooms - inPool);
+      turnAway(labels, inPool - kinds.reduce((sum, kind) => sum + kind.rooms.length, 0));
     }
     return { suiting, turnedAway };
   }
 
   #add(room: Room): void {
-    const { state, cordoned, pool } = room.node;
-    const key = JSON.stringify([state, cordoned, pool]);
-    let site = this.#sites.get(key);
-    if (!site) {
-      site = { sample: room, kinds: new Map(), carriers: new Map(), rooms: 0 };
-      this.#sites.set(key, site);
-    }
-    site.rooms += 1;
-    const carried = Object.entries(room.node.labels).filter(([name]) => this.#asked.has(name));
-    const kindKey = JSON.stringify(carried.sort(([a], [b]) => (a < b ? -1 : 1)));
-    let kind = site.kinds.get(kindKey);
-    if (!kind) {
-      kind = { zone: zoneOf(room), sample: room, rooms: [] };
-      site.kinds.set(kindKey, kind);
-      for (const label of carried) {
-        const carriers = site.carriers.get(label.join('='));
-        if (carriers) carriers.push(kind);
-        else site.carriers.set(label.join('='), [kind]);
-      }
-    }
+    const { node } = room;
+    const group = ensure(this.#groups, `${node.state} ${node.cordoned}`, () => {
+      return { sample: room, pools: new Map<string, Pool>(), rooms: 0 };
+    });
+    const own = ensure(group.pools, node.pool, () => {
+      return { kinds: new Map<string, Kind>(), carriers: new Map<string, Kind[]>(), rooms: 0 };
+    });
+    group.rooms += 1;
+    own.rooms += 1;
+    const carried = Object.entries(node.labels).filter(([name]) => this.#asked.has(name));
+    const key = JSON.stringify(carried.sort(([a], [b]) => (a < b ? -1 : 1)));
+    const kind = ensure(own.kinds, key, () => {
+      const made: Kind = { zone: zoneOf(room), sample: room, rooms: [] };
+      for (const label of carried) ensure(own.carriers, label.join('='), () => []).push(made);
+      return made;
+    });
     kind.rooms.push(room);
     this.#kinds.set(room, kind);
   }
 }
 
+function ensure<V>(map: Map<string, V>, key: string, make: () => V): V {
+  const known = map.get(key);
+  if (known !== undefined) return known;
+  const made = make();
+  map.set(key, made);
+  return made;
+}
+
 /** Looks only at those that carry the rarest of the labels. */
-function carriersOf(site: Site, want: Want): Kind[] {
+function carriersOf(own: Pool, want: Want): Kind[] {
   const needs = amountsOf(want.needs);
-  const lists = Object.entries(want.labels).map(
-    (label) => site.carriers.get(label.join('=')) ?? [],
-  );
-  const fewest = lists.sort((a, b) => a.length - b.length)[0] ?? [...site.kinds.values()];
+  const lists = Object.entries(want.labels).map((label) => own.carriers.get(label.join('=')) ?? []);
+  const fewest = lists.sort((a, b) => a.length - b.length)[0] ?? [...own.kinds.values()];
   return fewest.filter(({ sample }) => labels.check(want, needs, sample));
 }

@@ -4,7 +4,7 @@ import { Forest } from './forest.ts';
 import type { Kind, Kinds } from './kinds.ts';
 import { resourceNames } from './model.ts';
 import type { Amounts, NearestMiss, Refusal, ResourceName, RuleName, Want } from './model.ts';
-import { labels, perNode, rules, siteRules } from './rules.ts';
+import { labels, perNode, pool, rules, stateRules } from './rules.ts';
 
 const units: Record<ResourceName, (amount: number) => string> = {
   cpuMillis: (amount) => `${amount / 1000} CPU`,
@@ -54,7 +54,7 @@ export class Reasons {
   /** Rooms that would suit it, but have as many of its process as they may. */
   #crowded(want: Want, needs: Amounts): ReadonlySet<Room> {
     const holders = want.mostPerNode === null ? [] : (this.#holders.get(want.process) ?? []);
-    const suits = [...siteRules, labels];
+    const suits = [...stateRules, pool, labels];
     return new Set(
       holders.filter(
         (room) =>

@@ -29,7 +29,7 @@ const cordon: Rule = {
   check: (_want, _needs, room) => !room.node.cordoned,
 };
 
-const pool: Rule = {
+export const pool: Rule = {
   name: 'pool',
   turnsAway: { one: 'is in another pool', many: 'are in another pool' },
   helps: 'a node in the pool',
@@ -66,11 +66,11 @@ const capacity: Rule = {
   check: (_want, needs, room) => fits(needs, room.free),
 };
 
-/** What these say of a node they say of every other of its pool and state. */
-export const siteRules: readonly Rule[] = [ready, cordon, pool];
+/** Of a node, whoever asks. */
+export const stateRules: readonly Rule[] = [ready, cordon];
 
 /** In the order in which a refusal counts them: what an operator decided before what merely is full. */
-export const rules: readonly Rule[] = [...siteRules, labels, perNode, capacity];
+export const rules: readonly Rule[] = [...stateRules, pool, labels, perNode, capacity];
 
 export function isAllowed(want: Want, needs: Amounts, room: Room): boolean {
   return rules.every((rule) => rule.check(want, needs, room));

@@ -72,7 +72,7 @@ function byPriority(wants: readonly Want[]): Want[][] {
 
 /**
  * Goes from node to node, the fullest first, and each takes, again and again, what leaves the least
- * of it unused (`Shelf.best`), until nothing fits any more; so an emptier node is touched only when
+ * of it unused (`Shelf.fill`), until nothing fits any more; so an emptier node is touched only when
  * no fuller one can help. What comes before packing is said by the rounds and looks around it:
  *
  * - Zones come first: lots are divided among them beforehand, and go elsewhere only when nothing of
@@ -88,18 +88,15 @@ function pack(rooms: readonly Room[], wants: readonly Want[], seed: number): Pla
   const kinds = new Kinds(rooms, wants);
   const demand = new Demand(wants, usable, kinds, seed);
   const placements: Placement[] = [];
-  /** Answers how many instances of a process there are already that fits but for `spread`; of several the fewest. */
+  /** As `Shelf.fill`, from all shelves. */
   const fill = (room: Room, look: Look, spread: number): number => {
-    let heldBack = Infinity;
-    const onHeldBack = (alike: number): void => void (heldBack = Math.min(heldBack, alike));
-    for (const shelf of demand.shelvesFor(room, look)) {
-      let lot = shelf.best(room, spread, onHeldBack);
-      for (; lot; lot = shelf.best(room, spread, onHeldBack)) {
-        room.reserve(lot.want.process, lot.needs);
-        placements.push({ want: lot.waiting.pop() as string, node: room.node.id });
-      }
-    }
-    return heldBack;
+    const take = ({ want, needs, waiting }: Lot): void => {
+      room.reserve(want.process, needs);
+      placements.push({ want: waiting.pop() as string, node: room.node.id });
+    };
+    return demand
+      .shelvesFor(room, look)
+      .reduce((heldBack, shelf) => Math.min(heldBack, shelf.fill(room, spread, take)), Infinity);
   };
   const fullnessNow = fullnessInUse(usable, demand);
   for (const ownZone of [true, false]) {

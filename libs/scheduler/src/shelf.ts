@@ -26,7 +26,7 @@ interface Shape {
 /**
  * Lots from which a room takes what suits it best. A binary tree over the shapes (lots that need the
  * same), largest first, each inner node holding the least that anything below it needs: a branch
- * whose least does not fit is skipped whole, so a look costs the shapes compared times the tree's depth.
+ * whose least does not fit is skipped whole, so that what fits is found without asking for the rest.
  */
 export class Shelf {
   private readonly shapes: readonly Shape[];
@@ -50,38 +50,59 @@ export class Shelf {
   }
 
   /**
-   * The lot that leaves the least of the room behind, of those with at most `spread` instances of
-   * their process in it. `onHeldBack` hears of what would have fitted but for `spread` how many are there.
+   * Lets `take` have, again and again, the lot that leaves the least of the room behind, of those with
+   * at most `spread` instances of their process in it, until none fits. Answers how many instances
+   * there are of what would fit but for `spread`; of several the fewest; Infinity: of nothing.
    */
-  best(room: Room, spread: number, onHeldBack: (alike: number) => void): Lot | null {
-    let best: Lot | null = null;
-    let least = Infinity;
-    let compared = 0;
-    const open = [1];
-    while (open.length > 0 && compared < shapesCompared) {
-      const index = open.pop() as number;
-      if (!fits(this.least[index] as Amounts, room.free)) continue;
-      if (index < this.size) {
-        open.push(2 * index + 1, 2 * index);
-        continue;
+  fill(room: Room, spread: number, take: (lot: Lot) => void): number {
+    let heldBack = Infinity;
+    const next = this.#fitting(room);
+    const choose = (leaf: number): Lot | null => {
+      const { lots } = this.shapes[leaf] as Shape;
+      const lot = firstAllowed(lots, room, spread, (alike) => {
+        heldBack = Math.min(heldBack, alike);
+      });
+      if (lots.length === 0) this.close(leaf);
+      return lot;
+    };
+    // What does not fit, or is held back, stays so while this room is filled.
+    let compared: { readonly leaf: number; readonly lot: Lot }[] = [];
+    for (;;) {
+      for (let leaf = 0; compared.length < shapesCompared && leaf >= 0;) {
+        leaf = next();
+        const lot = leaf < 0 ? null : choose(leaf);
+        if (lot) compared.push({ leaf, lot });
       }
-      const shape = this.shapes[index - this.size] as Shape;
-      const lot = firstAllowed(shape.lots, room, spread, onHeldBack);
-      if (shape.lots.length === 0) this.close(index);
-      if (!lot) continue;
-      compared += 1;
-      const left = leftover(room, shape.needs);
-      if (left >= least) continue;
-      least = left;
-      best = lot;
+      const best = leastLeft(compared, room);
+      if (!best) return heldBack;
+      take(best);
+      compared = compared.flatMap(({ leaf, lot }) => {
+        if (!fits(lot.needs, room.free)) return [];
+        if (lot.waiting.length > 0 && lot.want.process !== best.want.process)
+          return [{ leaf, lot }];
+        const other = choose(leaf);
+        return other ? [{ leaf, lot: other }] : [];
+      });
     }
-    return best;
+  }
+
+  /** Gives one shape after the other that fits, the largest first, as the room is then; -1: no more. */
+  #fitting(room: Room): () => number {
+    const open = [1];
+    return () => {
+      for (let index = open.pop(); index !== undefined; index = open.pop()) {
+        if (!fits(this.least[index] as Amounts, room.free)) continue;
+        if (index >= this.size) return index - this.size;
+        open.push(2 * index + 1, 2 * index);
+      }
+      return -1;
+    };
   }
 
   /** Nothing of this shape waits any more. */
   private close(leaf: number): void {
-    this.least[leaf] = { ...tooMuch };
-    for (let index = leaf >> 1; index >= 1; index >>= 1) this.refresh(index);
+    this.least[this.size + leaf] = { ...tooMuch };
+    for (let index = (this.size + leaf) >> 1; index >= 1; index >>= 1) this.refresh(index);
   }
 
   private refresh(index: number): void {
@@ -98,6 +119,18 @@ const tooMuch: Amounts = {
   diskMiB: Infinity,
   instances: Infinity,
 };
+
+function leastLeft(lots: readonly { readonly lot: Lot }[], room: Room): Lot | null {
+  let best: Lot | null = null;
+  let least = Infinity;
+  for (const { lot } of lots) {
+    const left = leftover(room, lot.needs);
+    if (left >= least) continue;
+    least = left;
+    best = lot;
+  }
+  return best;
+}
 
 /**
  * What a room would have left after `needs`: the square of the distance to a room that is used up
