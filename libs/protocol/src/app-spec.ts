@@ -98,6 +98,10 @@ export const defaultTenantLimits: TenantLimits = tenantLimits.parse({});
 export const processPriorities = ['low', 'normal', 'high'] as const;
 export type ProcessPriority = (typeof processPriorities)[number];
 
+/** How the edge asks a process: in HTTP/1.1, or in HTTP/2 without TLS, as gRPC needs it. */
+export const processProtocols = ['http1', 'http2'] as const;
+export type ProcessProtocol = (typeof processProtocols)[number];
+
 /** The pool of nodes that have no other one, open to everybody. */
 export const defaultPool = 'default';
 
@@ -108,6 +112,7 @@ export const processDefinition = z.object({
   command: z.array(z.string().max(8192)).min(1).max(256).nullable(),
   /** What the process listens on; also given to it as PORT. */
   port: z.number().int().min(1).max(65_535).nullable(),
+  protocol: z.enum(processProtocols).default('http1'),
   health: healthCheck.nullable(),
   resources,
   /** From SIGTERM to SIGKILL. */

@@ -6,6 +6,8 @@ export const routeBackend = z.object({
   port: z.number().int(),
   /** Its part of the requests beside the others'; 1 when left out. */
   weight: z.number().int().min(1).max(256).optional(),
+  /** It is asked in HTTP/2, without TLS and without asking whether it can; else in HTTP/1.1. */
+  http2: z.boolean().optional(),
 });
 export type RouteBackend = z.infer<typeof routeBackend>;
 

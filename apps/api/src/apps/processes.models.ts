@@ -1,5 +1,9 @@
 import { Field, Float, InputType, Int, ObjectType, registerEnumType } from '@nestjs/graphql';
-import type { HealthCheck as HealthCheckView, ProcessPriority } from '@bulkhead/protocol';
+import type {
+  HealthCheck as HealthCheckView,
+  ProcessPriority,
+  ProcessProtocol,
+} from '@bulkhead/protocol';
 import { Label, NewLabelInput } from '../nodes/labels.models.ts';
 
 export const HealthCheckKind = { HTTP: 'http', TCP: 'tcp', COMMAND: 'command' } as const;
@@ -21,6 +25,16 @@ registerEnumType(ProcessPriorityEnum, {
     LOW: { description: 'Makes room for everything else.' },
     NORMAL: { description: 'Makes room for HIGH only.' },
     HIGH: { description: 'Makes room for nothing. An operator grants so many instances of it.' },
+  },
+});
+
+export const ProcessProtocolEnum = { HTTP1: 'http1', HTTP2: 'http2' } as const;
+registerEnumType(ProcessProtocolEnum, {
+  name: 'ProcessProtocol',
+  description: 'How the edge asks a process.',
+  valuesMap: {
+    HTTP1: { description: 'In HTTP/1.1, whatever the visitor speaks.' },
+    HTTP2: { description: 'In HTTP/2 without TLS, at once, as gRPC servers expect it.' },
   },
 });
 
@@ -102,6 +116,9 @@ export class Process {
       'The most output that is kept, bytes a second; what is more is dropped and counted.',
   })
   logBytesPerSecond: number;
+
+  @Field(() => ProcessProtocolEnum, { description: 'How the edge asks it.' })
+  protocol: ProcessProtocol;
 
   @Field(() => Boolean, { description: 'Whether only /tmp, in memory, can be written.' })
   readOnlyRoot: boolean;
@@ -231,6 +248,12 @@ export class ProcessInput {
       'The most output that is kept, bytes a second; what is more is dropped and counted.',
   })
   logBytesPerSecond?: number | null;
+
+  @Field(() => ProcessProtocolEnum, {
+    nullable: true,
+    description: 'How the edge asks it; HTTP1 unless said.',
+  })
+  protocol?: ProcessProtocol | null;
 
   @Field(() => Boolean, {
     nullable: true,

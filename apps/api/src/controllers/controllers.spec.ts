@@ -80,6 +80,22 @@ describe('a deploy', () => {
     ).toBe(true);
   });
 
+  test('tells the edges to ask each instance as its release says', async () => {
+    const asked = () =>
+      platform.edge.routes.get(hostOf('asked'))?.backends.map(({ http2 = false }) => http2);
+    const web = { name: 'web', port: 8080 };
+    await platform.succeeded(
+      await platform.deploy('asked', 'hello:1', [{ ...web, protocol: 'http2' }]),
+    );
+    expect(asked()).toEqual([true]);
+    await platform.succeeded(await platform.deploy('asked', 'hello:2'));
+    expect(asked()).toEqual([true]);
+    await platform.succeeded(
+      await platform.deploy('asked', 'hello:2', [{ ...web, protocol: 'http1' }]),
+    );
+    expect(asked()).toEqual([false]);
+  });
+
   test.each([
     ['image-not-found', 'IMAGE_NOT_FOUND'],
     ['crash', 'CRASHED'],

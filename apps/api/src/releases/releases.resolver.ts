@@ -31,6 +31,7 @@ function toProcess(
     name: definition.name,
     command: definition.command,
     port: definition.port,
+    protocol: definition.protocol,
     healthCheck: definition.health,
     ...definition.resources,
     readOnlyRoot: definition.readOnlyRoot,

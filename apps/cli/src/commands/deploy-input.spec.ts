@@ -21,6 +21,7 @@ const running = (name: string): Process => ({
   logBytesPerSecond: 65_536,
   readOnlyRoot: false,
   mostPerNode: 0,
+  protocol: 'HTTP1',
   priority: 'NORMAL',
   pool: 'default',
   nodeLabels: [],
@@ -34,12 +35,19 @@ describe('the processes of a deploy', () => {
   });
 
   it('take limits in the units of their options', () => {
-    const flags = { ioRate: 20, networkRate: 5, logRate: 128, pids: 64, readOnly: true };
+    const flags = {
+      ioRate: 20,
+      networkRate: 5,
+      logRate: 128,
+      pids: 64,
+      readOnly: true,
+      protocol: 'http2' as const,
+    };
     expect(processInputs(undefined, { ...flags, cpuCap: 500, ioOperations: 900 }, null)).toEqual([
       {
         ...{ name: 'web', cpuCapMillis: 500, pids: 64, ioBytesPerSecond: 20_971_520 },
         ...{ ioOperationsPerSecond: 900, networkBytesPerSecond: 5_242_880 },
-        ...{ logBytesPerSecond: 131_072, readOnlyRoot: true },
+        ...{ logBytesPerSecond: 131_072, readOnlyRoot: true, protocol: 'HTTP2' },
       },
     ]);
   });

@@ -1,7 +1,13 @@
 import { split } from 'shlex';
 import type { ProcessFile } from '../context/project.ts';
 import { usageError } from '../errors.ts';
-import type { HealthCheckInput, Process, ProcessInput, ProcessPriority } from '../graphql/types.ts';
+import type {
+  HealthCheckInput,
+  Process,
+  ProcessInput,
+  ProcessPriority,
+  ProcessProtocol,
+} from '../graphql/types.ts';
 import { parseLabel } from './kit.ts';
 
 // Pure: from what was typed, what the project file says and what runs now to what is asked for.
@@ -26,6 +32,7 @@ export interface ProcessFlags {
   readonly logRate?: number;
   readonly readOnly?: boolean;
   readonly mostPerNode?: number;
+  readonly protocol?: Protocol;
   readonly priority?: Priority;
   readonly pool?: string;
   /** `name=value`; false: none. */
@@ -87,7 +94,7 @@ function withFlags(
 
 function limitsOf(flags: Omit<ProcessFlags, 'process'>): Partial<ProcessInput> {
   const { cpuCap, pids, ioRate, ioOperations, networkRate, logRate, readOnly, mostPerNode } = flags;
-  const { priority, pool, nodeLabel } = flags;
+  const { protocol, priority, pool, nodeLabel } = flags;
   return {
     ...(cpuCap === undefined ? {} : { cpuCapMillis: cpuCap }),
     ...(pids === undefined ? {} : { pids }),
@@ -97,6 +104,7 @@ function limitsOf(flags: Omit<ProcessFlags, 'process'>): Partial<ProcessInput> {
     ...(logRate === undefined ? {} : { logBytesPerSecond: logRate * 1024 }),
     ...(readOnly === undefined ? {} : { readOnlyRoot: readOnly }),
     ...(mostPerNode === undefined ? {} : { mostPerNode }),
+    ...(protocol === undefined ? {} : { protocol: protocolOf(protocol) }),
     ...(priority === undefined ? {} : { priority: priorityOf(priority) }),
     ...(pool === undefined ? {} : { pool }),
     ...(nodeLabel === undefined ? {} : { nodeLabels: (nodeLabel || []).map(parseLabel) }),
@@ -106,6 +114,8 @@ const MiB = 1024 * 1024;
 
 type Priority = Lowercase<ProcessPriority>;
 const priorityOf = (text: Priority): ProcessPriority => text.toUpperCase() as Uppercase<Priority>;
+type Protocol = Lowercase<ProcessProtocol>;
+const protocolOf = (text: Protocol): ProcessProtocol => text.toUpperCase() as Uppercase<Protocol>;
 
 /** The check that the options ask for, or null when they say nothing of it. Other times alone change the check that is. */
 function checkOf(
@@ -141,10 +151,11 @@ function withoutNulls(check: Process['healthCheck']): HealthCheckInput | null {
 }
 
 function fromFile(name: string, file: ProcessFile): ProcessInput {
-  const { health, command, priority, nodeLabels, ...rest } = file;
+  const { health, command, protocol, priority, nodeLabels, ...rest } = file;
   return {
     name,
     ...defined(rest),
+    ...(protocol === undefined ? {} : { protocol: protocolOf(protocol) }),
     ...(priority === undefined ? {} : { priority: priorityOf(priority) }),
     ...(nodeLabels === undefined
       ? {}

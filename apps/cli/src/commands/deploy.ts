@@ -108,7 +108,7 @@ function flagsOf({
 function limitFlags(options: DeployOptions): ProcessFlags {
   const { cpuCap, pids, ioRate, ioOperations, networkRate, logRate, readOnly, mostPerNode } =
     options;
-  const { priority, pool, nodeLabel } = options;
+  const { protocol, priority, pool, nodeLabel } = options;
   return {
     ...(cpuCap === undefined ? {} : { cpuCap }),
     ...(pids === undefined ? {} : { pids }),
@@ -118,6 +118,7 @@ function limitFlags(options: DeployOptions): ProcessFlags {
     ...(logRate === undefined ? {} : { logRate }),
     ...(readOnly === undefined ? {} : { readOnly }),
     ...(mostPerNode === undefined ? {} : { mostPerNode }),
+    ...(protocol === undefined ? {} : { protocol }),
     ...(priority === undefined ? {} : { priority }),
     ...(pool === undefined ? {} : { pool }),
     ...(nodeLabel === undefined ? {} : { nodeLabel }),
@@ -170,6 +171,12 @@ export function deployCommand(program: Command, act: Act): void {
     .option('-p, --process <name>', 'the process that the options below change (default: web)')
     .option('--command <words>', 'what to run instead of the image’s own command')
     .option('--port <number>', 'what it listens on; it finds it in $PORT', integer(1, 65_535))
+    .addOption(
+      new Option('--protocol <protocol>', 'how it is asked; http2 for gRPC').choices([
+        'http1',
+        'http2',
+      ]),
+    )
     .option('--count <number>', 'how many instances', integer(0, 10_000))
     .option('--cpu <millis>', 'CPU, in thousandths of a core', integer(10, 64_000))
     .option('--memory <MiB>', 'memory, a hard limit', integer(8, 1_048_576))

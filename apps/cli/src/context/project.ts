@@ -28,6 +28,7 @@ const processFile = z.strictObject({
   logBytesPerSecond: z.number().int().optional(),
   readOnlyRoot: z.boolean().optional(),
   mostPerNode: z.number().int().optional(),
+  protocol: z.enum(['http1', 'http2']).optional(),
   priority: z.enum(['low', 'normal', 'high']).optional(),
   pool: z.string().optional(),
   nodeLabels: z.record(z.string(), z.string()).optional(),

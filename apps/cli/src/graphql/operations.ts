@@ -27,7 +27,7 @@ const member = `id email name role createdAt`;
 const health = `kind path command intervalSeconds timeoutSeconds failureThreshold successThreshold
   startupGraceSeconds`;
 const process = `name count ready command port cpuMillis memoryMiB diskMiB cpuCapMillis pids
-  ioBytesPerSecond ioOperationsPerSecond networkBytesPerSecond logBytesPerSecond readOnlyRoot mostPerNode priority pool nodeLabels { name value } healthCheck { ${health} }`;
+  ioBytesPerSecond ioOperationsPerSecond networkBytesPerSecond logBytesPerSecond readOnlyRoot mostPerNode protocol priority pool nodeLabels { name value } healthCheck { ${health} }`;
 const app = `id name state health url createdAt`;
 const appSummary = `${app} processes { name count ready } currentRelease { version image createdAt }`;
 const releaseSummary = `id version image digest description createdAt createdBy current`;

@@ -89,6 +89,7 @@ export interface HealthCheck {
 }
 
 export type ProcessPriority = 'LOW' | 'NORMAL' | 'HIGH';
+export type ProcessProtocol = 'HTTP1' | 'HTTP2';
 
 export interface Pool {
   name: string;
@@ -123,6 +124,7 @@ export interface Process {
   logBytesPerSecond: number;
   readOnlyRoot: boolean;
   mostPerNode: number;
+  protocol: ProcessProtocol;
   priority: ProcessPriority;
   pool: string;
   nodeLabels: Label[];
@@ -397,6 +399,7 @@ export interface ProcessInput {
   logBytesPerSecond?: number | null;
   readOnlyRoot?: boolean | null;
   mostPerNode?: number | null;
+  protocol?: ProcessProtocol | null;
   priority?: ProcessPriority | null;
   pool?: string | null;
   nodeLabels?: Label[];

@@ -67,6 +67,7 @@ const bare = (value: FakeProcess) => ({
   logBytesPerSecond: 65_536,
   readOnlyRoot: false,
   mostPerNode: 0,
+  protocol: 'HTTP1' as const,
   priority: 'NORMAL' as const,
   pool: 'default',
   nodeLabels: [],

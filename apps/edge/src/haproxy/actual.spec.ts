@@ -12,7 +12,7 @@ import {
 const state = `1
 # be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state srv_agent_state bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord srv_use_ssl srv_check_port srv_check_addr srv_agent_addr srv_agent_port
 2 b0 1 s1 127.0.0.1 2 0 1 1 0 1 0 1 6 0 0 0 - 15501 - 0 0 - - 0
-2 b0 2 s2 127.0.0.1 2 8 7 1 0 1 0 1 6 0 0 0 - 15502 - 0 0 - - 0
+2 b0 2 h2 127.0.0.1 2 8 7 1 0 1 0 1 6 0 0 0 - 15502 - 0 0 - - 0
 3 b1 1 s1 fd00::1 0 1 1 1 0 8 2 0 14 0 0 0 - 80 - 0 0 - - 0`;
 
 describe('what HAProxy answers', () => {
@@ -22,11 +22,11 @@ describe('what HAProxy answers', () => {
         [
           'b0',
           [
-            { name: 's1', address: '127.0.0.1:15501', mode: 'ready', weight: 1 },
-            { name: 's2', address: '127.0.0.1:15502', mode: 'drain', weight: 7 },
+            { name: 's1', key: 's 127.0.0.1:15501', mode: 'ready', weight: 1 },
+            { name: 'h2', key: 'h 127.0.0.1:15502', mode: 'drain', weight: 7 },
           ],
         ],
-        ['b1', [{ name: 's1', address: '[fd00::1]:80', mode: 'maint', weight: 1 }]],
+        ['b1', [{ name: 's1', key: 's [fd00::1]:80', mode: 'maint', weight: 1 }]],
       ]),
     );
     expect(() => parseServers("Can't find backend.")).toThrow(/Can't find backend/);

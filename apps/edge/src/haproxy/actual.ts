@@ -1,8 +1,10 @@
+import { serverAddress } from './config.ts';
+
 /** What a HAProxy worker says it has: parsers of its runtime API's tables. */
 export interface ActualServer {
   readonly name: string;
-  /** As in `serverAddress`. */
-  readonly address: string;
+  /** As `serverKey` says it. */
+  readonly key: string;
   /** ready: gets requests; drain: no new ones; maint: none, free for another backend. */
   readonly mode: 'ready' | 'drain' | 'maint';
   /** Its part of the requests beside the others'. */
@@ -75,9 +77,11 @@ export function parseServers(text: string): Map<string, ActualServer[]> {
     if (name === undefined || host === undefined) continue;
     const state = Number(fields[admin]);
     const list = backends.get(name) ?? [];
+    const serverName = fields[server] ?? '';
+    const address = serverAddress({ host, port: Number(fields[port]) });
     list.push({
-      name: fields[server] ?? '',
-      address: host.includes(':') ? `[${host}]:${fields[port]}` : `${host}:${fields[port]}`,
+      name: serverName,
+      key: `${serverName.charAt(0)} ${address}`,
       mode: state & maintBits ? 'maint' : state & drainBits ? 'drain' : 'ready',
       weight: Number(fields[weight]),
     });

@@ -84,7 +84,7 @@ function serverLines(backends: readonly RouteBackend[]): string {
     lines = backends
       .map(
         (backend, index) =>
-          `  server s${index + 1} ${serverAddress(backend)} weight ${backend.weight ?? 1} ${serverOptions}\n`,
+          `  server ${serverKind(backend)}${index + 1} ${serverAddress(backend)} weight ${backend.weight ?? 1} ${serverOptions(backend)}\n`,
       )
       .join('');
     knownLines.set(backends, lines);
@@ -130,13 +130,22 @@ export function writeHaproxyFiles(dir: string, files: HaproxyFiles): void {
 export const serverAddress = ({ host, port }: { host: string; port: number }): string =>
   isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
 
+/** How a server is asked, which HAProxy fixes when it makes one: the first letter of its name. */
+type ServerKind = 's' | 'h';
+export const serverKind = ({ http2 = false }: Pick<RouteBackend, 'http2'>): ServerKind =>
+  http2 ? 'h' : 's';
+
+/** What is one server for HAProxy: an address, and how it is asked. */
+export const serverKey = (backend: Pick<RouteBackend, 'host' | 'port' | 'http2'>): string =>
+  `${serverKind(backend)} ${serverAddress(backend)}`;
+
 /**
  * The agent knows an instance's health; these checks are for what it cannot tell us in time, a dead
  * node above all. They are rare while all is well (a check wakes an idle app), and the first failed
  * connection makes them quick: two failures, half a second apart, take a server out.
  */
-export const serverOptions =
-  'check inter 30s fastinter 500ms downinter 500ms rise 1 fall 2 observe layer4 error-limit 1 on-error sudden-death';
+export const serverOptions = ({ http2 = false }: Pick<RouteBackend, 'http2'>): string =>
+  `${http2 ? 'proto h2 ' : ''}check inter 30s fastinter 500ms downinter 500ms rise 1 fall 2 observe layer4 error-limit 1 on-error sudden-death`;
 
 /** Of the table of answers, whose keys are a backend's number in HAProxy times this, and the bucket. */
 export const keysPerBackend = 128;

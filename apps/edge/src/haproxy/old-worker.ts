@@ -1,6 +1,6 @@
 import { backendName, type HostTarget } from '../table.ts';
 import { parseServers, parseStat, type ActualServer } from './actual.ts';
-import { serverAddress } from './config.ts';
+import { serverKey } from './config.ts';
 import type { HaproxyMaster, HaproxyProcess } from './master.ts';
 
 /**
@@ -34,9 +34,9 @@ export class OldWorker {
   isBusy({ slot, backends }: HostTarget): boolean {
     if (slot === null) return false;
     const backend = backendName(slot);
-    const wanted = new Set(backends.map(serverAddress));
+    const wanted = new Set(backends.map(serverKey));
     return (this.#servers?.get(backend) ?? []).some(
-      ({ name, address }) => !wanted.has(address) && this.#busy.has(`${backend}/${name}`),
+      ({ name, key }) => !wanted.has(key) && this.#busy.has(`${backend}/${name}`),
     );
   }
 }

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { HostTarget } from '../table.ts';
 import { backendName } from '../table.ts';
 import type { ActualServer, ActualWorker } from './actual.ts';
-import { serverAddress } from './config.ts';
+import { serverAddress, serverKey } from './config.ts';
 import { planStrays, planWorker, type Step } from './plan.ts';
 
 const mapFile = '/map';
@@ -41,11 +41,12 @@ class Model implements ActualWorker {
       if (found) throw new Error(`server exists: ${command}`);
       this.servers.set(backend, [
         ...list,
-        { name: server, address: words[3] ?? '', mode: 'maint', weight: 1 },
+        { name: server, key: `${server.charAt(0)} ${words[3] ?? ''}`, mode: 'maint', weight: 1 },
       ]);
     } else if (verb === 'set' && words[3] === 'addr') {
       if (found?.mode !== 'maint') throw new Error(`moved while in use: ${command}`);
-      replace({ address: serverAddress({ host: words[4] ?? '', port: Number(words[6]) }) });
+      const address = serverAddress({ host: words[4] ?? '', port: Number(words[6]) });
+      replace({ key: `${server.charAt(0)} ${address}` });
     } else if (verb === 'set' && words[3] === 'weight') {
       replace({ weight: Number(words[4]) });
     } else if (verb === 'set' && words[3] === 'state') {
@@ -55,14 +56,15 @@ class Model implements ActualWorker {
 }
 
 const address = fc
-  .record({ n: fc.nat(5), weight: fc.constantFrom(undefined, 1, 200) })
-  .map(({ n, weight }) => ({
+  .record({ n: fc.nat(5), weight: fc.constantFrom(undefined, 1, 200), http2: fc.boolean() })
+  .map(({ n, weight, http2 }) => ({
     ...{ instance: `i${n}`, host: '10.0.0.1', port: 1000 + n },
     ...(weight !== undefined && { weight }),
+    ...(http2 && { http2 }),
   }));
 const hostName = fc.constantFrom('h0', 'h1', 'h2', 'h3', 'h4', 'h5');
 const server = fc.record({
-  address: address.map(serverAddress),
+  key: address.map(serverKey),
   mode: fc.constantFrom('ready', 'drain', 'maint') as fc.Arbitrary<ActualServer['mode']>,
   weight: fc.constantFrom(1, 9),
 });
@@ -70,7 +72,7 @@ const server = fc.record({
 const models = fc
   .record({
     map: fc.dictionary(hostName, fc.constantFrom('b0', 'b1', 'b2', 'b3', 'starting', 'stopped')),
-    servers: fc.array(fc.uniqueArray(server, { maxLength: 4, selector: (each) => each.address }), {
+    servers: fc.array(fc.uniqueArray(server, { maxLength: 4, selector: (each) => each.key }), {
       maxLength: capacity,
     }),
   })
@@ -81,7 +83,7 @@ const models = fc
         new Map(
           servers.map((list, slot) => [
             backendName(slot),
-            list.map((each, i) => ({ ...each, name: `s${i + 1}` })),
+            list.map((each, i) => ({ ...each, name: `${each.key.charAt(0)}${i + 1}` })),
           ]),
         ),
       ),
@@ -123,8 +125,8 @@ describe('planWorker', () => {
           const ready = (model.servers.get(backendName(slot ?? 0)) ?? []).filter(
             ({ mode }) => mode === 'ready',
           );
-          expect(ready.map((each) => `${each.address} ${each.weight}`).sort()).toEqual(
-            backends.map((each) => `${serverAddress(each)} ${each.weight ?? 1}`).sort(),
+          expect(ready.map((each) => `${each.key} ${each.weight}`).sort()).toEqual(
+            backends.map((each) => `${serverKey(each)} ${each.weight ?? 1}`).sort(),
           );
         }
         expect(model.map.size).toBe(
@@ -151,9 +153,7 @@ describe('planWorker', () => {
             )
               continue;
             const ready = (model.servers.get(now) ?? []).filter(({ mode }) => mode === 'ready');
-            expect(ready.map((each) => each.address).sort()).toEqual(
-              backends.map(serverAddress).sort(),
-            );
+            expect(ready.map((each) => each.key).sort()).toEqual(backends.map(serverKey).sort());
           }
         }
       }),
@@ -163,7 +163,7 @@ describe('planWorker', () => {
   it('brings new servers before it drains old ones', () => {
     const model = new Model(
       new Map([['x', 'b0']]),
-      new Map([['b0', [{ name: 's1', address: '10.0.0.1:1', mode: 'ready', weight: 1 }]]]),
+      new Map([['b0', [{ name: 's1', key: 's 10.0.0.1:1', mode: 'ready', weight: 1 }]]]),
     );
     const target = {
       host: 'x',

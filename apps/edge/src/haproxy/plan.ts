@@ -2,7 +2,7 @@ import type { RouteBackend } from '@bulkhead/protocol';
 import type { HostTarget } from '../table.ts';
 import { backendName, isAppBackend } from '../table.ts';
 import type { ActualServer, ActualWorker } from './actual.ts';
-import { serverAddress, serverOptions } from './config.ts';
+import { serverAddress, serverKey, serverKind, serverOptions } from './config.ts';
 
 /** One command to a worker and why. */
 export interface Step {
@@ -86,28 +86,31 @@ export function planStrays(
 function planServers(actual: ActualWorker, target: HostTarget, slot: number): Step[] {
   const backend = backendName(slot);
   const present = actual.servers.get(backend) ?? [];
-  const wanted = new Map(target.backends.map((each) => [serverAddress(each), each]));
+  const wanted = new Map(target.backends.map((each) => [serverKey(each), each]));
   const free: ActualServer[] = [];
   const come: Step[] = [];
   const go: Step[] = [];
   for (const server of present) {
-    const known = wanted.get(server.address);
+    const known = wanted.get(server.key);
     if (known) {
-      wanted.delete(server.address);
+      wanted.delete(server.key);
       come.push(...weigh(backend, server.name, known, server.weight));
       if (server.mode !== 'ready')
-        come.push(...makeReady(backend, server.name, `${server.address} is back`));
+        come.push(...makeReady(backend, server.name, `${server.key} is back`));
     } else if (server.mode === 'ready') {
-      go.push(setState(backend, server.name, 'drain', `${server.address} left`));
+      go.push(setState(backend, server.name, 'drain', `${server.key} left`));
     } else if (server.mode === 'maint') {
       free.push(server);
     }
   }
   let next = present.reduce((most, { name }) => Math.max(most, Number(name.slice(1)) || 0), 0) + 1;
-  for (const [address, target] of wanted) {
+  for (const target of wanted.values()) {
     const { host, port } = target;
-    const reused = free.shift();
+    const address = serverAddress(target);
+    const kind = serverKind(target);
+    const reused = free.find(({ name }) => name.startsWith(kind));
     if (reused) {
+      free.splice(free.indexOf(reused), 1);
       come.push({
         command: `set server ${backend}/${reused.name} addr ${host} port ${port}`,
         why: `${address} takes a free server`,
@@ -118,10 +121,10 @@ function planServers(actual: ActualWorker, target: HostTarget, slot: number): St
     } else {
       // Never deleted again, only reused: deleting servers has crashed this line of HAProxy, and a
       // reload forgets those that are not used.
-      const name = `s${next}`;
+      const name = `${kind}${next}`;
       next += 1;
       come.push({
-        command: `add server ${backend}/${name} ${address} ${serverOptions}`,
+        command: `add server ${backend}/${name} ${address} ${serverOptions(target)}`,
         why: `${address} is new`,
         good: /New server registered/,
       });

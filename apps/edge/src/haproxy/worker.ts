@@ -10,7 +10,7 @@ import {
   type ActualServer,
   type ActualWorker,
 } from './actual.ts';
-import { capacityOf, serverAddress } from './config.ts';
+import { capacityOf, serverKey } from './config.ts';
 import type { HaproxyMaster, HaproxyProcess } from './master.ts';
 import { setState, type Step } from './plan.ts';
 
@@ -120,6 +120,6 @@ export function leavingServers(
   servers: readonly ActualServer[],
   target: HostTarget,
 ): ActualServer[] {
-  const wanted = new Set(target.backends.map(serverAddress));
-  return servers.filter(({ mode, address }) => mode !== 'maint' && !wanted.has(address));
+  const wanted = new Set(target.backends.map(serverKey));
+  return servers.filter(({ mode, key }) => mode !== 'maint' && !wanted.has(key));
 }

@@ -5,6 +5,7 @@ import {
   notFound,
   type HealthCheck,
   type ProcessPriority,
+  type ProcessProtocol,
   type Resources,
 } from '@bulkhead/protocol';
 import type { TenantContext } from '../db/context.ts';
@@ -28,6 +29,7 @@ export interface ProcessView extends Resources {
   readonly ready: number;
   readonly command: readonly string[] | null;
   readonly port: number | null;
+  readonly protocol: ProcessProtocol;
   readonly readOnlyRoot: boolean;
   readonly mostPerNode: number;
   readonly priority: ProcessPriority;
@@ -119,6 +121,7 @@ export class Apps {
               own.find((row) => row.process === process.name && row.state === 'ready')?._count ?? 0,
             command: process.command,
             port: process.port,
+            protocol: process.protocol,
             ...process.resources,
             readOnlyRoot: process.readOnlyRoot,
             mostPerNode: process.mostPerNode,

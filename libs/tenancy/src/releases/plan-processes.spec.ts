@@ -85,11 +85,13 @@ describe('the next release', () => {
       networkBytesPerSecond: 1_000_000,
       logBytesPerSecond: 2048,
     };
-    const first = plan([{ name: 'web', ...limits, readOnlyRoot: true }]).processes;
+    const first = plan([
+      { name: 'web', ...limits, readOnlyRoot: true, protocol: 'http2' },
+    ]).processes;
     const second = plan([{ name: 'web', memoryMiB: 256 }], first).processes;
     expect(second).toMatchObject([{ resources: limits, readOnlyRoot: true }]);
     expect(plan([{ name: 'web', readOnlyRoot: false }], first).processes).toMatchObject([
-      { readOnlyRoot: false },
+      { readOnlyRoot: false, protocol: 'http2' },
     ]);
   });
 

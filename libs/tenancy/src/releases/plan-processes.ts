@@ -9,6 +9,7 @@ import {
   type ImageConfig,
   type ProcessDefinition,
   type ProcessPriority,
+  type ProcessProtocol,
 } from '@bulkhead/protocol';
 import { parse } from '../db/parse.ts';
 
@@ -37,6 +38,8 @@ export interface ProcessRequest {
   readonly port?: number | null | undefined;
   readonly count?: number | null | undefined;
   readonly cpuMillis?: number | null | undefined;
+  /** How the edge asks it. */
+  readonly protocol?: ProcessProtocol | null | undefined;
   readonly cpuCapMillis?: number | null | undefined;
   readonly memoryMiB?: number | null | undefined;
   readonly diskMiB?: number | null | undefined;
@@ -144,6 +147,7 @@ function planProcess(
       name,
       command: request.command === undefined ? (base?.command ?? null) : request.command,
       port,
+      protocol: request.protocol ?? base?.protocol ?? 'http1',
       health: planHealth(request, base, port),
       resources: {
         cpuMillis,

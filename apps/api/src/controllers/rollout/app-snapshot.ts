@@ -52,6 +52,8 @@ const instance = z.object({
   state: z.enum(instanceStates),
   host: z.string().nullable(),
   port: z.number().nullable(),
+  /** The edge asks it in HTTP/2. */
+  http2: z.boolean(),
   restarts: z.number(),
   message: z.string().nullable(),
   lastExit: instanceExit.nullable(),

@@ -58,6 +58,15 @@ describe('planRollout', () => {
     expect(steps[1]).toMatchObject({ backends: [backend('b')], revision: 1_000_000 });
   });
 
+  test('routes to an address in the protocol that its instance speaks', () => {
+    const app = appWith({ instances: [instanceOf('a', { http2: true })], routes: serving(5, 'a') });
+    const steps = plan(app);
+    expect(steps).toMatchObject([{ do: 'route', backends: [{ ...backend('a'), http2: true }] }]);
+    const [stored] = serving(6, 'a');
+    const backends = [{ ...backend('a'), http2: true }];
+    expect(plan({ ...app, routes: stored ? [{ ...stored, backends }] : [] })).toEqual([]);
+  });
+
   describe('a draining instance', () => {
     const draining = instanceOf('a', {
       desired: 'draining',

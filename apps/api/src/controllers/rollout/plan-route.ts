@@ -94,8 +94,9 @@ function distinct(instances: readonly InstanceSnapshot[]): RouteBackend[] {
   });
 }
 
-function backendOf({ id, host, port }: InstanceSnapshot): RouteBackend[] {
-  return host === null || port === null ? [] : [{ instance: id, host, port }];
+function backendOf({ id, host, port, http2 }: InstanceSnapshot): RouteBackend[] {
+  if (host === null || port === null) return [];
+  return [{ instance: id, host, port, ...(http2 && { http2 }) }];
 }
 
 function stateOf(
@@ -126,7 +127,8 @@ function same(a: readonly RouteBackend[], b: readonly RouteBackend[]): boolean {
         one.instance === other.instance &&
         one.host === other.host &&
         one.port === other.port &&
-        one.weight === other.weight
+        one.weight === other.weight &&
+        one.http2 === other.http2
       );
     })
   );

@@ -48,6 +48,8 @@ export async function readApp(tx: PlatformTx, appId: string): Promise<StoredApp 
           'moveTo', CASE WHEN ${moves} THEN i."moveTo" END,
           'desired', i."desired", 'paused', i."paused", 'frozen', i."frozen",
           'state', i."state", 'host', i."host", 'port', i."port",
+          'http2', EXISTS (SELECT FROM jsonb_array_elements(r."processes") p
+            WHERE p->>'name' = i."process" AND p->>'protocol' = 'http2'),
           'restarts', i."restarts", 'message', i."message", 'lastExit', i."lastExit",
           'drainRevision', i."drainRevision",
           'drainStartedAt', floor(extract(epoch FROM i."drainStartedAt") * 1000),

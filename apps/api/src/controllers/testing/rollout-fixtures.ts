@@ -33,6 +33,7 @@ export const instanceOf = (id: string, over: Partial<InstanceSnapshot> = {}): In
   state: 'ready',
   host: `host-of-${id}`,
   port: 8080,
+  http2: false,
   restarts: 0,
   message: null,
   lastExit: null,
