@@ -44,7 +44,7 @@ export const defaultPoolPolicy: PoolPolicy = { cpuOvercommit: 4 };
 /** One instance that needs a node. */
 export interface Want {
   readonly id: string;
-  /** The process of an app that it is an instance of, in words that are equal for no other one. */
+  /** What it is counted with for spread and limits: a process of an app, in words that are equal for no other. */
   readonly process: string;
   readonly needs: {
     readonly cpuMillis: number;

@@ -294,6 +294,31 @@ describe('blue-green', () => {
   });
 });
 
+test('with one instance on each node and none to be missing, every kind of rollout goes through', async () => {
+  const processes = web(3).map((each) => ({ ...each, mostPerNode: 1 }));
+  await platform.succeeded(await platform.deploy('wide', 'hello:1', processes));
+  const backends = () => platform.edge.backends(hostOf('wide')).length;
+  const onEach = async () => {
+    const rows = await platform.instances('wide');
+    expect(new Set(rows.map(({ nodeId }) => nodeId)).size).toBe(3);
+    return rows.length === 3;
+  };
+  await eventually('all serve', () => backends() === 3);
+  let least = Infinity;
+  const watching = setInterval(() => (least = Math.min(least, backends())), 5);
+  const rollouts = [
+    () => platform.deploy('wide', 'hello:2'),
+    () => platform.run('app.restart', (tx) => tx.deployments.restart('wide')),
+    () => platform.deploy('wide', 'hello:3', undefined, { kind: 'blue-green', keepOldSeconds: 1 }),
+  ];
+  for (const rollout of rollouts) {
+    await platform.succeeded(await rollout());
+    await eventually('one is on each node', onEach);
+  }
+  clearInterval(watching);
+  expect(least).toBe(3);
+});
+
 test('no loop met an error', () => {
   expect(platform.replicas.flatMap(({ errors }) => errors)).toEqual([]);
 });

@@ -6,7 +6,7 @@
 import { amountsOf, fits, resourceNames } from '@bulkhead/scheduler';
 import type { Amounts, Claim, Occupant, Want } from '@bulkhead/scheduler';
 import { Prisma, type PlatformTx } from '@bulkhead/tenancy';
-import { holdsClaim, lockRoom } from './room.ts';
+import { countedAs, holdsClaim, lockRoom } from './room.ts';
 
 /** Most instances that one pass looks at as victims; those of the lowest priority come first. */
 const mostOccupants = 50_000;
@@ -95,7 +95,7 @@ async function countToStay(
     FROM (SELECT DISTINCT "node", "process"
       FROM jsonb_to_recordset(${JSON.stringify(limited)}::jsonb) AS x("node" text, "process" text)) l
     JOIN "Instance" i ON i."appId" = split_part(l."process", '/', 1)::uuid
-      AND i."process" = split_part(l."process", '/', 2) AND i."goneAt" IS NULL
+      AND ${countedAs} = l."process" AND i."goneAt" IS NULL
       AND i."desired" = 'running'
       AND (i."nodeId" = l."node" OR (i."claimNodeId" = l."node" AND ${holdsClaim}))
     GROUP BY 1, 2`;

@@ -71,6 +71,30 @@ test('no replica puts more of a process on a node than its release allows', asyn
   expect(groups.map(({ _count }) => _count).every((count) => count === 2)).toBe(true);
 });
 
+test('what another release or a restart is to replace counts by itself', async () => {
+  const app = await fillFleet(db.tenancy, { nodes: 3, placedPerNode: 0, placesPerNode: 100 });
+  await addWaiting(db.tenancy, app, 9);
+  await db.tenancy.platform(async (tx) => {
+    await tx.prisma.$executeRaw`
+      UPDATE "Release" SET "processes" = '[{"name": "web", "mostPerNode": 1}]'`;
+    await tx.prisma.$executeRaw`UPDATE "Instance" SET "process" = 'web'`;
+  });
+  const onNodes = async () =>
+    (await db.tenancy.platform((tx) => tx.prisma.instance.findMany({ orderBy: { id: 'asc' } })))
+      .flatMap(({ nodeId }) => nodeId ?? [])
+      .sort();
+  expect(await placeAll(replica(1))).toBe(3);
+  const each = await onNodes();
+  expect(new Set(each).size).toBe(3);
+  // The rest is of the next restart now: again one on each node, though two replicas plan at once.
+  await db.tenancy.platform(
+    (tx) => tx.prisma.$executeRaw`UPDATE "Instance" SET "epoch" = 2 WHERE "nodeId" IS NULL`,
+  );
+  const placed = await Promise.all([2, 3].map((seed) => placeAll(replica(seed))));
+  expect(placed.reduce((sum, count) => sum + count)).toBe(3);
+  expect(await onNodes()).toEqual([...each, ...each].sort());
+});
+
 test('a process that asks for labels goes to nodes that have them, and waits while there is none', async () => {
   const app = await fillFleet(db.tenancy, { nodes: 6, placedPerNode: 0, placesPerNode: 100 });
   await addWaiting(db.tenancy, app, 20);
@@ -269,11 +293,19 @@ test('no room is made on a node for more of a process than it may have there', a
     rows.filter(({ nodeId }) => nodeId !== null),
   ];
   const node = victims[0]?.nodeId ?? '';
+  const release = waiting[0]?.releaseId ?? '';
   const wants = new Map(
     waiting.map(({ id, cpuMillis, memoryMiB, diskMiB, priority }) => [
       id,
       {
-        ...{ id, process: `${app}/w0`, image: 'x', pool: 'default', labels: {}, priority },
+        ...{
+          id,
+          process: `${app}/w0/${release}/1`,
+          image: 'x',
+          pool: 'default',
+          labels: {},
+          priority,
+        },
         ...{ needs: { cpuMillis, memoryMiB, diskMiB }, mostPerNode: 1, claim: null },
       },
     ]),

@@ -2,7 +2,7 @@ import { defaultPool } from '@bulkhead/protocol';
 import type { Movable, NodeSnapshot, Snapshot, Want } from '@bulkhead/scheduler';
 import { Prisma, type PlatformTx } from '@bulkhead/tenancy';
 import type { Resident } from './plan-drain.ts';
-import { holdsClaim } from './room.ts';
+import { countedAs, holdsClaim } from './room.ts';
 type ImagesOf = (node: string) => readonly string[];
 type WantRow = Want['needs'] & Omit<Want, 'needs'>;
 type ResidentRow = WantRow & Pick<Resident, 'tenant' | 'app' | 'processName' | 'oneOff'>;
@@ -120,7 +120,7 @@ const definition = Prisma.sql`LEFT JOIN LATERAL (
   WHERE p->>'name' = coalesce(i."task"->>'process', i."process") LIMIT 1) d ON true`;
 
 /** Of an instance `i` of release `r`, with its `definition`. One-off tasks are as many as fit, always. */
-const wantColumns = Prisma.sql`i."id", i."appId" || '/' || i."process" AS "process",
+const wantColumns = Prisma.sql`i."id", ${countedAs} AS "process",
   r."imageDigest" AS "image", i."cpuMillis", i."memoryMiB", i."diskMiB", i."priority",
   coalesce(d.p->>'pool', ${defaultPool}) AS "pool",
   coalesce(d.p->'nodeLabels', '{}') AS "labels",
@@ -144,10 +144,11 @@ export async function readFleet(tx: PlatformTx, imagesOf: ImagesOf): Promise<Sna
 async function readNodes(tx: PlatformTx, imagesOf: ImagesOf): Promise<NodeSnapshot[]> {
   const nodes = await tx.prisma.$queryRaw<Omit<NodeSnapshot, 'images'>[]>`
     WITH per_process AS (
-      SELECT "nodeId", "appId" || '/' || "process" AS "process", count(*)::int AS "instances", sum("cpuMillis")::int AS "cpuMillis",
-        sum("memoryMiB")::int AS "memoryMiB", sum("diskMiB")::int AS "diskMiB"
-      FROM "Instance" WHERE "nodeId" IS NOT NULL AND "goneAt" IS NULL
-      GROUP BY "nodeId", "appId", "process"
+      SELECT i."nodeId", ${countedAs} AS "process", count(*)::int AS "instances",
+        sum(i."cpuMillis")::int AS "cpuMillis", sum(i."memoryMiB")::int AS "memoryMiB",
+        sum(i."diskMiB")::int AS "diskMiB"
+      FROM "Instance" i WHERE i."nodeId" IS NOT NULL AND i."goneAt" IS NULL
+      GROUP BY i."nodeId", i."appId", i."process", i."releaseId", i."epoch"
       UNION ALL
       SELECT i."claimNodeId", NULL, count(*)::int, sum(i."cpuMillis")::int,
         sum(i."memoryMiB")::int, sum(i."diskMiB")::int

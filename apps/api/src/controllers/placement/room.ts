@@ -10,6 +10,13 @@ export const holdsClaim = Prisma.sql`(i."nodeId" IS NULL AND i."goneAt" IS NULL
   AND i."state" = 'pending' AND i."desired" = 'running'
   AND i."claimedAt" > now() - make_interval(mins => ${claimMinutes}::int))`;
 
+/**
+ * What spread and the limit per node count together, of an instance `i`: a process in one release and
+ * since one restart. Were it all of a process, a rolling deploy that lets none be missing would find
+ * no node for the new ones until the old had left, and the old leave when the new are there.
+ */
+export const countedAs = Prisma.sql`(i."appId" || '/' || i."process" || '/' || i."releaseId" || '/' || i."epoch")`;
+
 /** How many instances of each process are on each node now: "node process" -> count. For after `lockRoom`. */
 export async function countOnNodes(
   tx: PlatformTx,
@@ -19,10 +26,10 @@ export async function countOnNodes(
   if (nodeIds.length === 0 || processes.length === 0) return new Map();
   const apps = [...new Set(processes.map((process) => process.split('/')[0] ?? ''))];
   const rows = await tx.prisma.$queryRaw<{ node: string; process: string; count: number }[]>`
-    SELECT "nodeId" AS "node", "appId" || '/' || "process" AS "process", count(*)::int AS "count"
-    FROM "Instance" WHERE "nodeId" IN (${Prisma.join([...nodeIds])}) AND "goneAt" IS NULL
-      AND "appId" = ANY(${apps}::uuid[])
-    GROUP BY "nodeId", "appId", "process"`;
+    SELECT i."nodeId" AS "node", ${countedAs} AS "process", count(*)::int AS "count"
+    FROM "Instance" i WHERE i."nodeId" IN (${Prisma.join([...nodeIds])}) AND i."goneAt" IS NULL
+      AND i."appId" = ANY(${apps}::uuid[])
+    GROUP BY 1, 2`;
   return new Map(rows.map(({ node, process, count }) => [`${node} ${process}`, count]));
 }
 
