@@ -3,6 +3,7 @@
  * the deploy goes through, no request fails that did not meet the part itself, nothing that was
  * acknowledged is lost, and in the end everything is as it should be.
  */
+import { createHash, randomInt } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { ApiClient } from '../support/client.ts';
@@ -37,6 +38,12 @@ function writeNotes({ tenant }: Fleet, app: string) {
     return { acknowledged, lost: acknowledged.filter((name) => !kept.has(name)) };
   };
 }
+
+/** All but the first edge's HAProxy, through which no request may fail. */
+const services: readonly ServiceName[] = [
+  ...(['postgres', 'nats', 'registry', 'api', 'api-2', 'balancer', 'gate'] as const),
+  ...(['agent', 'edge', 'edge-2', 'haproxy-2'] as const),
+];
 
 export function controlPlaneFaults(fleet: Fleet): void {
   describe('in the middle of a deploy', () => {
@@ -94,17 +101,44 @@ export function controlPlaneFaults(fleet: Fleet): void {
     test('a replica of the API hangs, in the middle of whatever it does', () =>
       during([() => after(100, () => fleet.platform.freeze('api-2'))]));
 
+    /** Of the second edge, whose HAProxy is killed. */
+    const ownConnections = (failure: string, edge: number) =>
+      edge === 1 && /ECONNREFUSED|ECONNRESET|socket hang up/.test(failure);
+
     test('an edge is killed: HAProxy takes its own connections with it, a controller none', () =>
-      during(
-        [() => kill('haproxy-2'), () => kill('edge'), () => kill('edge-2')],
-        (failure, edge) => edge === 1 && /ECONNREFUSED|ECONNRESET|socket hang up/.test(failure),
-      ));
+      during([() => kill('haproxy-2'), () => kill('edge'), () => kill('edge-2')], ownConnections));
 
     test('NATS is killed, then loses all it had', () =>
       during([() => kill('nats'), () => fleet.platform.wipeNats()]));
 
     test('PostgreSQL is killed, with a replica of the API the second time', () =>
       during([() => kill('postgres'), () => after(300, () => kill('postgres', 'api'))]));
+
+    // FLEET_ROUNDS=100 FLEET_SEED=... goes on for longer, or does again what failed.
+    const rounds = Number(process.env['FLEET_ROUNDS'] ?? 5);
+    const seed = process.env['FLEET_SEED'] ?? String(randomInt(1_000_000));
+    test(
+      `two parts are killed, whichever and whenever it is (FLEET_SEED=${seed})`,
+      () => {
+        let drawn = 0;
+        const draw = (below: number) =>
+          createHash('sha256').update(`${seed}/${++drawn}`).digest().readUInt32BE() % below;
+        const parts: (() => Promise<unknown>)[] = [
+          ...services.map((service) => () => kill(service)),
+          ...fleet.hosts.map((host) => () => host.killAgent()),
+        ];
+        const round = () => {
+          const first = draw(parts.length);
+          const other = (first + 1 + draw(parts.length - 1)) % parts.length;
+          return Promise.all([first, other].map((part) => after(draw(3_000), parts[part]!)));
+        };
+        return during(
+          Array.from({ length: rounds }, () => round),
+          ownConnections,
+        );
+      },
+      rounds * 60_000,
+    );
   });
 
   test('the clocks of a replica of the API and of an agent are moved by more than a session lasts', async () => {

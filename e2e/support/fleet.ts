@@ -27,7 +27,7 @@ export const fleetOptions = {
 };
 const { root, stateDir, portBase } = fleetOptions;
 /** Of each instance. */
-const memoryMiB = 64;
+const needs = { cpuMillis: 50, memoryMiB: 64, diskMiB: 256 };
 const write = () => undefined;
 
 export interface NodeView {
@@ -120,18 +120,12 @@ export class Fleet {
     const count = this.#wanted.get(app) ?? 1;
     const healthCheck = { kind: 'HTTP', path, intervalSeconds: 1 };
     return this.tenant.deploy(app, image, [
-      { name: 'web', port: 8080, memoryMiB, count, healthCheck, ...process },
+      { name: 'web', port: 8080, ...needs, count, healthCheck, ...process },
     ]);
   }
   async destroy(app: string): Promise<void> {
     await this.tenant.destroyApp(app);
     this.#wanted.delete(app);
-  }
-
-  async answers(app: string): Promise<boolean> {
-    const host = this.tenant.host(app);
-    const seen = await Promise.all(this.platform.edgePorts.map((port) => visit(port, host)));
-    return seen.every(({ status }) => status === 200);
   }
 
   /** Requests without pause through every edge; what failed is told by edge. */
@@ -142,8 +136,9 @@ export class Fleet {
   }
 
   /**
-   * Waits until desired equals actual on every host, no instance is on two, every app is whole, the
-   * ledger is the sum of what there is, and each edge serves each app; tells what does not hold.
+   * Waits until desired equals actual on every host and in NATS, no instance is on two, every app is
+   * whole, the ledger is the sum of what there is, and each edge leads to all that is ready and to
+   * nothing else; tells what does not hold.
    */
   async sound(): Promise<void> {
     let problems: string[] = [];
@@ -179,15 +174,41 @@ export class Fleet {
       );
       if (ready.length !== count || instances.length !== count)
         problems.push(`${app} has ${ready.length} ready of ${instances.length}, not ${count}`);
-      if (!(await this.answers(app))) problems.push(`${app} does not answer through every edge`);
+      const ids = ready.map(({ id }) => id).sort();
+      for (const seen of await this.#behindEdges(app, 3 * count))
+        if (seen.join() !== ids.join())
+          problems.push(`an edge leads ${app} to ${seen.join(' ')} instead of ${ids.join(' ')}`);
     }
+    const told = await this.platform.keysOf('desired').catch((error: unknown) => [String(error)]);
+    const placedKeys = nodes.flatMap(({ id, instances }) =>
+      instances.nodes.map((instance) => `${id}.${instance.id}`),
+    );
+    if (told.sort().join() !== placedKeys.sort().join())
+      problems.push(`NATS tells nodes of ${told.join(' ')} instead of ${placedKeys.join(' ')}`);
     const all = [...this.#wanted.values()].reduce((sum, count) => sum + count, 0);
-    const sums = { instances: all, memoryMiB: all * memoryMiB };
     const ledger = await this.tenant.quota();
-    for (const [resource, sum] of Object.entries(sums))
-      if (ledger[resource] !== sum)
-        problems.push(`the ledger has ${ledger[resource]} ${resource}, not ${sum}`);
+    for (const [resource, each] of Object.entries({ instances: 1, ...needs }))
+      if (ledger[resource] !== each * all)
+        problems.push(`the ledger has ${ledger[resource]} ${resource}, not ${each * all}`);
     return problems;
+  }
+
+  /** Which instances answer through each edge, by what they say of themselves. */
+  #behindEdges(app: string, visits: number): Promise<string[][]> {
+    const host = this.tenant.host(app);
+    const once = async (port: number) => {
+      const { status, body } = await visit(port, host);
+      return (
+        /answered by instance <code>(\w+)</.exec(body)?.[1] ?? `${status}: ${body.slice(0, 50)}`
+      );
+    };
+    return Promise.all(
+      this.platform.edgePorts.map(async (port) => {
+        const seen = new Set<string>();
+        for (let visited = 0; visited < visits; visited++) seen.add(await once(port));
+        return [...seen].sort();
+      }),
+    );
   }
 
   /** Directory of a service of the control plane, or of a host's agent. */

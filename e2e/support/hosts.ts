@@ -8,7 +8,8 @@ import { globSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { stopPlatform } from '../../deploy/platform.ts';
-import { e2eOptions } from './platform.ts';
+import { layout } from '../../deploy/settings.ts';
+import { e2eOptions, killService } from './platform.ts';
 
 const run = promisify(execFile);
 const bridge = 'brbhe2e';
@@ -115,6 +116,11 @@ export class Host {
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
     throw new Error(`${this.name} does not go off`);
+  }
+
+  /** kill -9 of its agent; returns when another one has taken its place. */
+  async killAgent(): Promise<void> {
+    await killService(layout(this.stateDir), 'agent');
   }
 
   /** Instances that run on it, whatever anybody says of them. */

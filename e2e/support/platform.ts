@@ -5,6 +5,9 @@ import net from 'node:net';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
+import { jetstream } from '@nats-io/jetstream';
+import { Kvm } from '@nats-io/kv';
+import { connect, credsAuthenticator } from 'nats';
 import { readCredentials } from '../../deploy/credentials.ts';
 import { renewCertificates } from '../../deploy/renew.ts';
 import { lockHolder } from '../../deploy/supervise.ts';
@@ -33,7 +36,18 @@ export const e2eOptions = {
 } satisfies PlatformOptions;
 
 type Numbered = 'api' | 'edge' | 'haproxy';
-export type ServiceName = 'postgres' | 'nats' | 'registry' | 'agent' | Numbered | `${Numbered}-2`;
+export async function killService(paths: Layout, service: string): Promise<void> {
+  const pid = await lockHolder(paths, service);
+  if (pid === null) throw new Error(`${service} does not run`);
+  process.kill(pid, 'SIGKILL');
+  await until(`${service} runs again`, async () => {
+    const next = await lockHolder(paths, service);
+    return next !== null && next !== pid;
+  });
+}
+
+export type ServiceName =
+  'postgres' | 'nats' | 'registry' | 'balancer' | 'gate' | 'agent' | Numbered | `${Numbered}-2`;
 
 type Options = typeof e2eOptions & Pick<PlatformOptions, 'apiReplicas' | 'edges'>;
 
@@ -48,6 +62,7 @@ export class Platform {
   readonly registry: string;
   readonly platformPorts: readonly number[];
   readonly operator: ApiClient;
+  private readonly natsUrl: string;
   private readonly cgroup: string;
   private readonly paths: Layout;
   private readonly images = new Map<string, Promise<string>>();
@@ -59,6 +74,7 @@ export class Platform {
     this.apiUrl = operator.url;
     this.edgePort = ports.edge;
     this.registry = `127.0.0.1:${ports.registry}`;
+    this.natsUrl = `nats://127.0.0.1:${ports.nats}`;
     this.platformPorts = Object.values(ports);
     this.cgroup = options.node.cgroup;
     this.paths = layout(options.stateDir);
@@ -116,14 +132,22 @@ export class Platform {
   }
 
   /** kill -9 of a service's main process; returns when another one has taken its place. */
-  async kill(service: ServiceName): Promise<void> {
-    const pid = await lockHolder(this.paths, service);
-    if (pid === null) throw new Error(`${service} does not run`);
-    process.kill(pid, 'SIGKILL');
-    await until(`${service} runs again`, async () => {
-      const next = await lockHolder(this.paths, service);
-      return next !== null && next !== pid;
-    });
+  kill(service: ServiceName): Promise<void> {
+    return killService(this.paths, service);
+  }
+
+  /** Keys of a bucket of NATS, as the API sees it. */
+  async keysOf(bucket: string): Promise<string[]> {
+    const creds = await readFile(join(this.paths.apiKeys, 'nats.creds'));
+    const nc = await connect({ servers: this.natsUrl, authenticator: credsAuthenticator(creds) });
+    try {
+      const keys: string[] = [];
+      const kv = await new Kvm(jetstream(nc)).open(bucket);
+      for await (const key of await kv.keys()) keys.push(key);
+      return keys;
+    } finally {
+      await nc.close();
+    }
   }
 
   /** As twice a day, with a certificate of the API that was lost; answers who was restarted. */
