@@ -29,6 +29,8 @@ const appPort = 16_088;
 /** Deploys asked for at once. */
 const callers = 4;
 const deadlineMs = 3_600_000;
+/** Between two looks at how far it has come; each counts the whole fleet. */
+const lookMs = 1_000;
 
 const say = (text: string) => process.stdout.write(`  ${text}\n`);
 
@@ -218,7 +220,7 @@ async function fill(plane: ControlPlane, agents: number, apps: readonly App[]): 
   await until(
     'all instances are ready',
     async () => {
-      await delay(200);
+      await delay(lookMs);
       return (await count(plane, servingSql)) >= size.instances;
     },
     deadlineMs,
@@ -288,7 +290,7 @@ function follow(plane: ControlPlane, agents: number, begin: number) {
   const run = async () => {
     let before = await spent(plane, agents);
     while (!stopped) {
-      await delay(5000, undefined, { ref: false });
+      await delay(10 * lookMs, undefined, { ref: false });
       if (stopped) return;
       const states = await asSuperuser(plane.postgres, (client) =>
         client.query<{ state: string; count: number }>(
@@ -352,7 +354,7 @@ async function loseSome(plane: ControlPlane, agents: Agents, hosts: readonly Hos
   await until(
     'all serve elsewhere',
     async () => {
-      await delay(200);
+      await delay(lookMs);
       return (await count(plane, servingSql)) >= size.instances;
     },
     deadlineMs,

@@ -20,7 +20,7 @@ export interface NodeSnapshot {
   readonly used: Amounts;
   /** Digests of images that it holds. */
   readonly images: readonly string[];
-  /** Process -> instances of it on this node that are not proven gone. */
+  /** Process -> instances of it on this node that are not proven gone; those that are asked for will do. */
   readonly processes: Readonly<Record<string, number>>;
 }
 

@@ -119,7 +119,7 @@ export class Controllers {
       delivery: options.delivery ?? new NatsDelivery(nats),
       onError: (key, error) => this.#failed('publish', error, { key }),
     });
-    this.#refill = new Refill({ tenancy, nats });
+    this.#refill = new Refill({ tenancy, nats, now });
     this.resync = new Resync({ tenancy, nats });
     this.#reports = new ReportConsumer({
       tenancy,

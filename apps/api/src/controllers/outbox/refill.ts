@@ -1,9 +1,11 @@
 /**
  * NATS may lose everything. A stream that has been filled from PostgreSQL carries a mark in its
  * metadata; one without it is new, and everything that should be in it is put into the outbox. A
- * marked stream that holds less than it should (a power cut took its end) is filled again as well.
+ * marked stream that holds less than it should (a power cut took its end) is filled again as well;
+ * to count a whole fleet is dear, so that is done when one has become less, and now and then.
  * Only values are put, never taken away (an operator's `Resync` does that): an empty database must not empty the edges.
  */
+import type { StreamInfo } from '@nats-io/jetstream';
 import { streams } from '@bulkhead/protocol';
 import type { Tenancy } from '@bulkhead/tenancy';
 import type { NatsLink } from '../../nats/nats.ts';
@@ -13,15 +15,23 @@ const mark = 'bulkhead-filled';
 const desiredStream = `KV_${streams.desiredBucket}`;
 const routesStream = `KV_${streams.routesBucket}`;
 
+/** Between two counts while nothing becomes less. Milliseconds. */
+const countMs = 60_000;
+
 export interface RefillOptions {
   readonly tenancy: Tenancy;
   readonly nats: NatsLink;
+  /** A steady clock, milliseconds. */
+  readonly now: () => number;
 }
 
 export class Refill {
   readonly #options: RefillOptions;
   /** Streams that were short at the last look; a change under way is not yet a loss. */
   #short = new Set<string>();
+  /** Values in each stream at the last look. */
+  readonly #held = new Map<string, number>();
+  #countAt = 0;
 
   constructor(options: RefillOptions) {
     this.#options = options;
@@ -29,42 +39,60 @@ export class Refill {
 
   /** Looks at both buckets; answers the names of those that it fills. */
   async check(): Promise<string[]> {
-    const expected = await this.#expected();
+    const { jsm } = this.#options.nats;
+    const infos = await Promise.all([desiredStream, routesStream].map((s) => jsm.streams.info(s)));
+    const expected = await this.#countIfDue(infos);
     const filled: string[] = [];
-    for (const [stream, count] of expected) {
-      if (!(await this.#needsFilling(stream, count))) continue;
+    for (const info of infos) {
+      const stream = info.config.name;
+      if (!this.#needsFilling(info, expected?.get(stream) ?? null)) continue;
       await this.#fill(stream);
       // Only now: a crash before this line fills it once more, which harms nobody.
-      await this.#options.nats.jsm.streams.update(stream, { metadata: { [mark]: 'yes' } });
+      await jsm.streams.update(stream, { metadata: { [mark]: 'yes' } });
       filled.push(stream);
     }
     return filled;
   }
 
-  async #needsFilling(stream: string, expected: number | null): Promise<boolean> {
-    const { config, state } = await this.#options.nats.jsm.streams.info(stream);
+  /** What should be in the streams, when it is time to know; null when it is not. */
+  async #countIfDue(infos: readonly StreamInfo[]): Promise<Map<string, number> | null> {
+    for (const { config, state } of infos) {
+      if (state.messages < (this.#held.get(config.name) ?? 0)) this.#countAt = 0;
+      this.#held.set(config.name, state.messages);
+    }
+    const now = this.#options.now();
+    if (this.#short.size === 0 && now < this.#countAt) return null;
+    const expected = await this.#expected();
+    if (expected !== null) this.#countAt = now + countMs;
+    return expected;
+  }
+
+  #needsFilling({ config, state }: StreamInfo, expected: number | null): boolean {
     if (config.metadata?.[mark] === undefined) return true;
-    const isShort = expected !== null && state.messages < expected;
-    const wasShort = this.#short.delete(stream);
-    if (isShort && !wasShort) this.#short.add(stream);
+    if (expected === null) return false;
+    const isShort = state.messages < expected;
+    const wasShort = this.#short.delete(config.name);
+    if (isShort && !wasShort) this.#short.add(config.name);
     return isShort && wasShort;
   }
 
   /** How many values each stream should hold; null while some are still on their way. */
-  async #expected(): Promise<Map<string, number | null>> {
+  async #expected(): Promise<Map<string, number> | null> {
     return this.#options.tenancy.platform(async (tx) => {
-      const [counts] = await tx.prisma.$queryRaw<
-        { desired: number; routes: number; waiting: number }[]
-      >`SELECT
+      const [counts] = await tx.prisma.$queryRaw<{ desired: number; routes: number }[]>`
+        SELECT
           (SELECT count(*)::int FROM "Instance"
             WHERE "goneAt" IS NULL AND "nodeId" IS NOT NULL) AS "desired",
-          (SELECT count(*)::int FROM "Route" WHERE NOT "deleted") AS "routes",
-          (SELECT count(*)::int FROM "Outbox" WHERE "kind" <> 'app') AS "waiting"`;
-      const settled = counts?.waiting === 0;
-      return new Map([
-        [desiredStream, settled ? counts.desired : null],
-        [routesStream, settled ? counts.routes : null],
-      ]);
+          (SELECT count(*)::int FROM "Route" WHERE NOT "deleted") AS "routes"
+        WHERE NOT EXISTS (SELECT FROM "Outbox" WHERE "kind" <> 'app')`;
+      return (
+        (counts &&
+          new Map([
+            [desiredStream, counts.desired],
+            [routesStream, counts.routes],
+          ])) ??
+        null
+      );
     });
   }
 

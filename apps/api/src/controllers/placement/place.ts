@@ -9,7 +9,7 @@ import type { PlatformTx, Tenancy } from '@bulkhead/tenancy';
 import { readOccupants, takeClaims } from './claims.ts';
 import { planDrain } from './plan-drain.ts';
 import type { DrainMove } from './plan-drain.ts';
-import { readFleet, readResidents, readWants, type Cursor } from './read-fleet.ts';
+import { appsOf, readFleet, readResidents, readWants, type Cursor } from './read-fleet.ts';
 import { countOnNodes, lockRoom } from './room.ts';
 
 export interface PlacementOptions {
@@ -48,7 +48,9 @@ export class Placement {
     const { tenancy, imagesOf, seed } = this.#options;
     const { wants, next, fleet } = await tenancy.platform(async (tx) => {
       const waiting = await readWants(tx, this.#next, this.#options.batch ?? defaultBatch);
-      return { ...waiting, fleet: waiting.wants.length > 0 ? await readFleet(tx, imagesOf) : null };
+      const { wants } = waiting;
+      const fleet = wants.length > 0 ? await readFleet(tx, imagesOf, appsOf(wants)) : null;
+      return { ...waiting, fleet };
     });
     this.#next = next;
     const more = next !== null;
@@ -70,9 +72,10 @@ export class Placement {
   /** What draining a node would do now; changes nothing. */
   async planDrain(node: string): Promise<DrainMove[]> {
     const { tenancy, imagesOf } = this.#options;
-    return tenancy.platform(async (tx) =>
-      planDrain(node, await readFleet(tx, imagesOf), await readResidents(tx, node)),
-    );
+    return tenancy.platform(async (tx) => {
+      const residents = await readResidents(tx, node);
+      return planDrain(node, await readFleet(tx, imagesOf, appsOf(residents)), residents);
+    });
   }
 
   /** Answers the app of each instance that got its node. */

@@ -62,6 +62,13 @@ export async function readResidents(tx: PlatformTx, node: string): Promise<Resid
   }));
 }
 
+/** Whether failure zones are told apart by labels of nodes. */
+export async function hasZones(tx: PlatformTx): Promise<boolean> {
+  const [row] = await tx.prisma.$queryRaw<{ zones: number }[]>`
+    SELECT count(DISTINCT coalesce("labels"->>'zone', ''))::int AS "zones" FROM "Node"`;
+  return (row?.zones ?? 0) > 1;
+}
+
 /** Since when an instance must have been ready to be moved, seconds. */
 const settledSeconds = 60;
 /** Most processes that one look at the spread considers. */
@@ -132,40 +139,55 @@ const wantOf = (row: WantRow): Want => {
   return { id, process, image, needs, pool, labels, mostPerNode, priority, claim };
 };
 
-/** The fleet: its nodes with what is on them, and the rules of its pools. */
-export async function readFleet(tx: PlatformTx, imagesOf: ImagesOf): Promise<Snapshot> {
+/** The fleet: its nodes, how full they are, what of the processes of `apps` is on them, and the rules of its pools. */
+export async function readFleet(
+  tx: PlatformTx,
+  imagesOf: ImagesOf,
+  apps: readonly string[],
+): Promise<Snapshot> {
   const pools = await tx.prisma.pool.findMany();
   return {
-    nodes: await readNodes(tx, imagesOf),
+    nodes: await readNodes(tx, imagesOf, apps),
     pools: Object.fromEntries(pools.map(({ name, cpuOvercommit }) => [name, { cpuOvercommit }])),
   };
 }
 
-async function readNodes(tx: PlatformTx, imagesOf: ImagesOf): Promise<NodeSnapshot[]> {
+/** The apps of those wants. */
+export const appsOf = (wants: readonly Pick<Want, 'process'>[]): string[] => [
+  ...new Set(wants.map(({ process }) => process.split('/')[0]!)),
+];
+
+async function readNodes(
+  tx: PlatformTx,
+  imagesOf: ImagesOf,
+  apps: readonly string[],
+): Promise<NodeSnapshot[]> {
   const nodes = await tx.prisma.$queryRaw<Omit<NodeSnapshot, 'images'>[]>`
-    WITH per_process AS (
-      SELECT i."nodeId", ${countedAs} AS "process", count(*)::int AS "instances",
-        sum(i."cpuMillis")::int AS "cpuMillis", sum(i."memoryMiB")::int AS "memoryMiB",
-        sum(i."diskMiB")::int AS "diskMiB"
-      FROM "Instance" i WHERE i."nodeId" IS NOT NULL AND i."goneAt" IS NULL
-      GROUP BY i."nodeId", i."appId", i."process", i."releaseId", i."epoch"
+    WITH taken AS (
+      SELECT "nodeId", "cpuMillis", "memoryMiB", "diskMiB"
+      FROM "Instance" WHERE "nodeId" IS NOT NULL AND "goneAt" IS NULL
       UNION ALL
-      SELECT i."claimNodeId", NULL, count(*)::int, sum(i."cpuMillis")::int,
-        sum(i."memoryMiB")::int, sum(i."diskMiB")::int
-      FROM "Instance" i WHERE i."claimNodeId" IS NOT NULL AND ${holdsClaim}
-      GROUP BY i."claimNodeId"),
-    per_node AS MATERIALIZED (
-      SELECT "nodeId",
-        coalesce(json_object_agg("process", "instances") FILTER (WHERE "process" IS NOT NULL), '{}')
-          AS "processes",
-        json_build_object('cpuMillis', sum("cpuMillis"), 'memoryMiB', sum("memoryMiB"),
-          'diskMiB', sum("diskMiB"), 'instances', sum("instances")) AS "used"
-      FROM per_process GROUP BY "nodeId")
+      SELECT i."claimNodeId", i."cpuMillis", i."memoryMiB", i."diskMiB"
+      FROM "Instance" i WHERE i."claimNodeId" IS NOT NULL AND ${holdsClaim}),
+    used AS MATERIALIZED (
+      SELECT "nodeId", json_build_object('cpuMillis', sum("cpuMillis"), 'memoryMiB',
+        sum("memoryMiB"), 'diskMiB', sum("diskMiB"), 'instances', count(*)) AS "used"
+      FROM taken GROUP BY "nodeId"),
+    -- Of these apps alone: a fleet has too many processes to be told of each time.
+    counts AS (
+      SELECT i."nodeId", ${countedAs} AS "process", count(*) AS "count"
+      FROM "Instance" i WHERE i."appId" = ANY(${apps}::uuid[])
+        AND i."nodeId" IS NOT NULL AND i."goneAt" IS NULL
+      GROUP BY i."nodeId", i."appId", i."process", i."releaseId", i."epoch"),
+    held AS MATERIALIZED (
+      SELECT "nodeId", json_object_agg("process", "count") AS "processes"
+      FROM counts GROUP BY "nodeId")
     SELECT n."id", n."pool", n."labels", n."state", n."cordoned",
       json_build_object('cpuMillis', n."cpuMillis", 'memoryMiB', n."memoryMiB",
         'diskMiB', n."diskMiB", 'instances', n."maxInstances") AS "capacity",
-      coalesce(p."used", '{"cpuMillis":0,"memoryMiB":0,"diskMiB":0,"instances":0}') AS "used",
-      coalesce(p."processes", '{}') AS "processes"
-    FROM "Node" n LEFT JOIN per_node p ON p."nodeId" = n."id"`;
+      coalesce(u."used", '{"cpuMillis":0,"memoryMiB":0,"diskMiB":0,"instances":0}') AS "used",
+      coalesce(h."processes", '{}') AS "processes"
+    FROM "Node" n LEFT JOIN used u ON u."nodeId" = n."id"
+    LEFT JOIN held h ON h."nodeId" = n."id"`;
   return nodes.map((node) => ({ ...node, images: imagesOf(node.id) }));
 }

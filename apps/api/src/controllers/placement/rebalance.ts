@@ -6,7 +6,7 @@
 import { rebalance } from '@bulkhead/scheduler';
 import type { Movable, Move } from '@bulkhead/scheduler';
 import { Prisma, type PlatformTx, type Tenancy } from '@bulkhead/tenancy';
-import { readFleet, readMovable } from './read-fleet.ts';
+import { appsOf, hasZones, readFleet, readMovable } from './read-fleet.ts';
 
 const moveMinutes = 10;
 
@@ -33,12 +33,12 @@ export async function orderMoves(options: RebalanceOptions): Promise<string[]> {
   const seen = await tenancy.platform(async (tx) => {
     const budget = mostMoves - (await countMoves(tx));
     if (budget <= 0) return null;
-    const fleet = await readFleet(tx, imagesOf);
-    const zones = new Set(fleet.nodes.map(({ labels }) => labels['zone'] ?? ''));
-    return { budget, fleet, movable: await readMovable(tx, zones.size > 1, options.seed()) };
+    const movable = onePerApp(await readMovable(tx, await hasZones(tx), options.seed()));
+    if (movable.length === 0) return null;
+    return { budget, movable, fleet: await readFleet(tx, imagesOf, appsOf(movable)) };
   });
   if (!seen) return [];
-  const planned = rebalance(seen.fleet, onePerApp(seen.movable), seen.budget);
+  const planned = rebalance(seen.fleet, seen.movable, seen.budget);
   if (planned.length === 0) return [];
   return tenancy.platform(async (tx) => {
     await tx.prisma.$executeRaw`SELECT pg_advisory_xact_lock(hashtext('bulkhead.rebalance'))`;
