@@ -115,7 +115,7 @@ export function controlPlaneFaults(fleet: Fleet): void {
       during([() => kill('postgres'), () => after(300, () => kill('postgres', 'api'))]));
 
     // FLEET_ROUNDS=100 FLEET_SEED=... goes on for longer, or does again what failed.
-    const rounds = Number(process.env['FLEET_ROUNDS'] ?? 5);
+    const rounds = Number(process.env['FLEET_ROUNDS'] ?? 3);
     const seed = process.env['FLEET_SEED'] ?? String(randomInt(1_000_000));
     test(
       `two parts are killed, whichever and whenever it is (FLEET_SEED=${seed})`,
