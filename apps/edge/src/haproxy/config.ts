@@ -229,9 +229,8 @@ ${tls === null ? '' : `  bind ${tls.bind} ssl crt-list ${files.certificateList} 
   tcp-request connection track-sc0 src,ipmask(32,64)
   tcp-request connection set-var(sess.free) fe_conn,neg,add(proc.most) if { fe_conn,sub(proc.half) gt 0 }
   tcp-request connection reject if { fe_conn,sub(proc.half) gt 0 } { sc0_conn_cur,sub(sess.free) gt 0 }
-  log-format "%tr %ci %[var(txn.host)] %HM %HPO %HV %ST %B %Ta ms to %si:%sp id %[var(txn.id)] %tsc"
+  log-format "%tr %ci %[var(txn.host)] %HM %HPO %HV %ST %B %Ta ms to %si:%sp id %ID %tsc"
   acl websocket req.hdr(upgrade) -i websocket
-  http-request set-var(txn.id) uuid()
   http-request set-var(txn.host) req.hdr(host),host_only,lower,rtrim(.)
   http-request set-var(txn.dest) var(txn.host),map_str(${files.map},none)
   # After a reload: requests on connections that the old worker kept go to the new one, whose table is right.
@@ -245,8 +244,10 @@ ${tls === null ? '' : `  bind ${tls.bind} ssl crt-list ${files.certificateList} 
   http-request deny deny_status 400 if { req.hdrs -m reg '${control}' }
 ${maxBody === Infinity ? '' : `  http-request deny deny_status 413 if { req.hdr(content-length),sub(${maxBody}) gt 0 }\n`}\
   # What says who the client is comes from here alone. Added, not set: nothing of it is left by then.
-  # X-Forwarded-For is an option, which writes it faster than a rule does.
+  # X-Forwarded-For and X-Request-Id are options, which write them faster than rules do.
   option forwardfor
+  unique-id-format %[uuid()]
+  unique-id-header X-Request-Id
   http-request del-header Forwarded
   http-request del-header X-Real-IP
   http-request del-header X-Forwarded- -m beg
@@ -254,8 +255,8 @@ ${maxBody === Infinity ? '' : `  http-request deny deny_status 413 if { req.hdr(
   http-request add-header X-Forwarded-Proto https if { so_name tls }
   http-request add-header X-Forwarded-Host %[req.hdr(host)]
   http-request add-header X-Forwarded-Port %[dst_port]
-  http-request set-header X-Request-Id %[var(txn.id)]
-  http-response set-header X-Request-Id %[var(txn.id)]
+  http-request del-header X-Request-Id
+  http-response set-header X-Request-Id %[unique-id]
   # Connection names headers for the next hop to drop (ours among them), Upgrade may ask for h2c.
   http-request del-header Connection
   http-request del-header Upgrade if !websocket
@@ -296,9 +297,9 @@ defaults app from edge
   http-request set-var(txn.began) date(0,us)
   http-response set-var(txn.bucket) date(0,us),sub(txn.began),map_ip_int(${files.buckets},${answerBuckets - 1})
   http-response track-sc1 be_id,mul(${keysPerBackend}),add(txn.bucket) table answers
-  http-request set-var(txn.free) fe_conn(edge),neg,add(proc.most) if { fe_conn(edge),sub(proc.half) gt 0 }
-  http-request return status ${busyPage.status} ${pageReply(dir, busyPage, 'html')} if { fe_conn(edge),sub(proc.half) gt 0 } { be_conn,sub(txn.free) gt 0 }
   http-request return status ${busyPage.status} ${pageReply(dir, busyPage, 'html')} if { be_conn,sub(proc.half) gt 0 }
+  http-request set-var(txn.free) fe_conn(edge),neg,add(proc.most) if { fe_conn(edge),sub(proc.half) gt 0 }
+  http-request return status ${busyPage.status} ${pageReply(dir, busyPage, 'html')} if { var(txn.free) -m found } { be_conn,sub(txn.free) gt 0 }
 `;
 }
 
