@@ -179,6 +179,7 @@ test('a replica that dies between commit and publish: the next one publishes', a
     dropInstance: refuse,
     putRoute: refuse,
     dropRoute: refuse,
+    isSettled: () => Promise.resolve(true),
   };
   const first = await platform.addReplica({ delivery: dying });
   const agent = await platform.addNode();

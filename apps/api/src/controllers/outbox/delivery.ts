@@ -2,6 +2,7 @@
  * Where the publisher's values go: one small port to NATS. Every call resolves only after the
  * server acknowledged it.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { route, streams } from '@bulkhead/protocol';
 import type { InstanceSpec, Route } from '@bulkhead/protocol';
 import type { NatsLink } from '../../nats/nats.ts';
@@ -16,6 +17,8 @@ export interface Delivery {
   putRoute(value: Route): Promise<void>;
   /** Edges see the key deleted. */
   dropRoute(host: string): Promise<void>;
+  /** Whether nothing that was sent before can still arrive. */
+  isSettled(): Promise<boolean>;
 }
 
 export class NatsDelivery implements Delivery {
@@ -41,6 +44,14 @@ export class NatsDelivery implements Delivery {
   async dropRoute(host: string): Promise<void> {
     const bucket = await this.#nats.kv(streams.routesBucket);
     await bucket.purge(host);
+  }
+
+  async isSettled(): Promise<boolean> {
+    const flushed = this.#nats.nc.flush().then(
+      () => true,
+      () => false,
+    );
+    return Promise.race([flushed, delay(ackMs, false)]);
   }
 
   async #put(subject: string, value: unknown): Promise<void> {

@@ -44,8 +44,12 @@ const nothing: Published = { published: 0, failed: 0, more: false, apps: [] };
 
 export class Publisher {
   readonly #options: PublisherOptions;
-  /** Rows whose publishing timed out: NATS may still get it, late and after something newer. */
-  #doubtful: Pick<OutboxRow, 'kind' | 'key'>[] = [];
+  /**
+   * Rows whose values were not acknowledged, or of which it could not be written down. NATS may get
+   * such a value late, after something newer that another replica published meanwhile. They are
+   * done again once nothing of ours is under way any more.
+   */
+  #doubtful = new Map<string, Pick<OutboxRow, 'kind' | 'key'>>();
 
   constructor(options: PublisherOptions) {
     this.#options = options;
@@ -53,21 +57,52 @@ export class Publisher {
 
   /** Publishes one batch; nothing when another replica is at it. */
   async publish(): Promise<Published> {
-    return this.#options.tenancy.platform(async (tx) => {
-      const [lock] = await tx.prisma.$queryRaw<{ held: boolean }[]>`
-        SELECT pg_try_advisory_xact_lock(${publisherLock}) AS "held"`;
-      if (!lock?.held) return nothing;
-      const rows = await tx.prisma.outbox.findMany({
-        where: { kind: { not: 'app' } },
-        orderBy: { id: 'asc' },
-        take: batch,
+    const doubtful = new Map<string, Pick<OutboxRow, 'kind' | 'key'>>();
+    const doubt = (row: OutboxRow) => doubtful.set(nameOf(row), row);
+    let rows: readonly OutboxRow[] = [];
+    let again: readonly string[] = [];
+    try {
+      const published = await this.#options.tenancy.platform(async (tx) => {
+        const [lock] = await tx.prisma.$queryRaw<{ held: boolean }[]>`
+          SELECT pg_try_advisory_xact_lock(${publisherLock}) AS "held"`;
+        if (!lock?.held) return nothing;
+        again = await this.#addDoubtful(tx);
+        rows = await tx.prisma.outbox.findMany({
+          where: { kind: { not: 'app' } },
+          orderBy: { id: 'asc' },
+          take: batch,
+        });
+        return rows.length === 0 ? nothing : this.#publishRows(tx, rows, doubt);
       });
-      if (rows.length === 0) return nothing;
-      return this.#publishRows(tx, rows);
-    });
+      for (const name of again) this.#doubtful.delete(name);
+      return published;
+    } catch (error) {
+      // The transaction is void, and our lock gone since nobody knows when; what was sent is sent.
+      rows.forEach(doubt);
+      throw error;
+    } finally {
+      for (const [name, row] of doubtful) this.#doubtful.set(name, row);
+    }
   }
 
-  async #publishRows(tx: PlatformTx, rows: readonly OutboxRow[]): Promise<Published> {
+  /** What still waits is done anyway. Answers which are seen to, for when that is committed. */
+  async #addDoubtful(tx: PlatformTx): Promise<readonly string[]> {
+    if (this.#doubtful.size === 0 || !(await this.#options.delivery.isSettled())) return [];
+    const doubtful = [...this.#doubtful.values()].map(({ kind, key }) => ({ kind, key }));
+    await tx.prisma.$executeRaw`
+      INSERT INTO "Outbox" ("kind", "key")
+      SELECT d."kind", d."key"
+      FROM jsonb_to_recordset(${JSON.stringify(doubtful)}::jsonb) AS d("kind" text, "key" text)
+      WHERE NOT EXISTS (
+        SELECT 1 FROM "Outbox" o WHERE o."kind" = d."kind" AND o."key" = d."key")`;
+    return [...this.#doubtful.keys()];
+  }
+
+  async #publishRows(
+    tx: PlatformTx,
+    rows: readonly OutboxRow[],
+    doubt: (row: OutboxRow) => void,
+  ): Promise<Published> {
     const jobs = await this.#jobs(tx, rows);
     const failed = new Set<string>();
     const apps: string[] = [];
@@ -88,32 +123,14 @@ export class Publisher {
       }),
     );
     const done = rows.filter((row) => !failed.has(nameOf(row)));
+    rows.filter((row) => failed.has(nameOf(row))).forEach(doubt);
     await tx.prisma.outbox.deleteMany({ where: { id: { in: done.map(({ id }) => id) } } });
     if (apps.length > 0) {
       // Nobody needs a deleted route's row any more: it is what `finish` waits for.
       await tx.prisma.route.deleteMany({ where: { deleted: true, appId: { in: apps } } });
     }
-    await this.#publishDoubtfulAgain(tx, rows, failed);
     const published = jobs.size - failed.size;
     return { published, failed: failed.size, more: rows.length === batch && published > 0, apps };
-  }
-
-  /**
-   * A value whose acknowledgement did not come may sit in this process' send buffer, and overtake
-   * what another replica publishes meanwhile. Once publishing works again such keys are done again.
-   */
-  async #publishDoubtfulAgain(
-    tx: PlatformTx,
-    rows: readonly OutboxRow[],
-    failed: ReadonlySet<string>,
-  ): Promise<void> {
-    const before = this.#doubtful;
-    this.#doubtful = rows.filter((row) => failed.has(nameOf(row)));
-    if (failed.size > 0) {
-      this.#doubtful.push(...before);
-      return;
-    }
-    for (const { kind, key } of before) await tx.outbox.add(kind, key);
   }
 
   /** One job per distinct row, in the rows' order. A job may answer an app to nudge. */
