@@ -39,32 +39,36 @@ export class Refill {
 
   /** Looks at both buckets; answers the names of those that it fills. */
   async check(): Promise<string[]> {
-    const { jsm } = this.#options.nats;
-    const infos = await Promise.all([desiredStream, routesStream].map((s) => jsm.streams.info(s)));
-    const expected = await this.#countIfDue(infos);
+    const now = this.#options.now();
+    const due = (await this.#becameLess()) || this.#short.size > 0 || now >= this.#countAt;
+    const expected = due ? await this.#expected() : null;
+    if (due) this.#countAt = expected === null ? now : now + countMs;
     const filled: string[] = [];
-    for (const info of infos) {
+    // After the count: what is delivered meanwhile must not look as if it were missing.
+    for (const info of await this.#look()) {
       const stream = info.config.name;
       if (!this.#needsFilling(info, expected?.get(stream) ?? null)) continue;
       await this.#fill(stream);
       // Only now: a crash before this line fills it once more, which harms nobody.
-      await jsm.streams.update(stream, { metadata: { [mark]: 'yes' } });
+      await this.#options.nats.jsm.streams.update(stream, { metadata: { [mark]: 'yes' } });
       filled.push(stream);
     }
     return filled;
   }
 
-  /** What should be in the streams, when it is time to know; null when it is not. */
-  async #countIfDue(infos: readonly StreamInfo[]): Promise<Map<string, number> | null> {
-    for (const { config, state } of infos) {
-      if (state.messages < (this.#held.get(config.name) ?? 0)) this.#countAt = 0;
+  #look(): Promise<StreamInfo[]> {
+    const { streams } = this.#options.nats.jsm;
+    return Promise.all([desiredStream, routesStream].map((stream) => streams.info(stream)));
+  }
+
+  /** Whether one of the streams holds less than at the last look. */
+  async #becameLess(): Promise<boolean> {
+    let less = false;
+    for (const { config, state } of await this.#look()) {
+      less ||= state.messages < (this.#held.get(config.name) ?? 0);
       this.#held.set(config.name, state.messages);
     }
-    const now = this.#options.now();
-    if (this.#short.size === 0 && now < this.#countAt) return null;
-    const expected = await this.#expected();
-    if (expected !== null) this.#countAt = now + countMs;
-    return expected;
+    return less;
   }
 
   #needsFilling({ config, state }: StreamInfo, expected: number | null): boolean {
