@@ -92,7 +92,7 @@ export class Agent {
     this.#bus.onUp((connection) => {
       this.#watch.restart(connection);
       this.#streams.listen(connection);
-      this.#reporter.repeatAll();
+      this.#reporter.resume();
       this.#logs.resume();
       void this.#heartbeat?.beat();
     });

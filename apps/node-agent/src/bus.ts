@@ -109,6 +109,7 @@ export class Bus {
       ignoreAuthErrorAbort: true,
       reconnectTimeWait: 500,
       reconnectJitter: 500,
+      reconnectToServer: spreadOut,
       pingInterval: 10_000,
       maxPingOut: 2,
       authenticator: freshCredentials(credsFile),
@@ -146,6 +147,15 @@ export class Bus {
     this.#connected = false;
     for (const listener of this.#downListeners) listener();
   }
+}
+
+/** Over so long a fleet that lost one server comes back to it, ms. */
+const spreadMs = 2000;
+
+/** Before each try but those for a first connection: the client's own waits do not hold up its first. */
+export function spreadOut<Server>(servers: readonly Server[], info: unknown) {
+  const [server] = servers as readonly [Server];
+  return { server, delay: info === null ? 0 : Math.random() * spreadMs };
 }
 
 /** Without a file there are none: a server that asks for some says so in the log. */

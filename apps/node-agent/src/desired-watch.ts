@@ -80,8 +80,10 @@ export class DesiredWatch {
         const report = failures === 1 ? 'warn' : 'debug';
         this.#log[report]({ err: error }, 'cannot watch the desired state, trying again');
       }
-      const wait = Math.min(longestRetryMs, 100 * 2 ** Math.min(failures, 10));
-      await delay(wait, undefined, { signal, ref: false }).catch(() => undefined);
+      const longest = Math.min(longestRetryMs, 100 * 2 ** Math.min(failures, 10));
+      await delay(longest * (0.5 + Math.random() / 2), undefined, { signal, ref: false }).catch(
+        () => undefined,
+      );
     }
   }
 

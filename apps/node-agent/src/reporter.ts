@@ -9,8 +9,13 @@ import { Semaphore } from './work-queue.ts';
 
 /** How far ahead of the numbers in use the mark on disk lies, in microseconds. */
 const markAhead = 5_000_000;
-const retryMs = 1000;
 const publishedAtOnce = 32;
+/** Waits after a failure, in a row: each up to twice as long as the one before, in ms. */
+const retry = { first: 1000, longest: 15_000 };
+/** What was acknowledged so shortly before a connection was lost may be lost with it, ms. */
+const unsureMs = 60_000;
+/** Everything else is said once more over so long, ms: a fleet that comes back must not be in the way of its own news. */
+const repeatOverMs = 60_000;
 
 /**
  * Numbers that grow for ever: microseconds since 1970, and never below what an agent before this
@@ -54,6 +59,8 @@ interface Outgoing {
   /** Grows with each change, so that an acknowledgement of an older one settles nothing. */
   version: number;
   ackedVersion: number;
+  /** By `performance.now`; -Infinity: never. */
+  ackedAt: number;
   sending: boolean;
 }
 
@@ -67,6 +74,8 @@ export class Reporter {
   readonly #outgoing = new Map<string, Outgoing>();
   readonly #places = new Semaphore(publishedAtOnce);
   #retry: NodeJS.Timeout | null = null;
+  #failures = 0;
+  #repeat: NodeJS.Timeout | null = null;
   #stopped = false;
 
   constructor(
@@ -109,6 +118,7 @@ export class Reporter {
         since: new Date(),
         version: 1,
         ackedVersion: 0,
+        ackedAt: -Infinity,
         sending: false,
       };
       this.#outgoing.set(content.instance, fresh);
@@ -127,9 +137,30 @@ export class Reporter {
     this.#send(instance);
   }
 
-  /** Sends everything once more: who listens may have lost what it heard. */
+  /** There is a connection again. */
+  resume(): void {
+    const since = performance.now() - unsureMs;
+    for (const [instance, out] of this.#outgoing)
+      if (out.version !== out.ackedVersion || out.ackedAt > since) this.repeat(instance);
+    this.repeatAll();
+  }
+
+  /** Says everything once more, little by little: who listens may have lost what it heard. */
   repeatAll(): void {
-    for (const instance of this.#outgoing.keys()) this.repeat(instance);
+    if (this.#repeat !== null) clearTimeout(this.#repeat);
+    const begun = performance.now();
+    const left = [...this.#outgoing.keys()];
+    const apart = repeatOverMs / Math.max(1, left.length);
+    const next = (): void => {
+      const instance = left.pop();
+      if (instance === undefined || this.#stopped) return;
+      const out = this.#outgoing.get(instance);
+      // Unless it was said since then, for a reason of its own.
+      if (out && out.ackedAt < begun) this.repeat(instance);
+      this.#repeat = setTimeout(next, apart);
+    };
+    // Each agent of a fleet begins at another moment.
+    this.#repeat = setTimeout(next, Math.random() * apart);
   }
 
   forget(instance: string): void {
@@ -139,6 +170,7 @@ export class Reporter {
   stop(): void {
     this.#stopped = true;
     if (this.#retry !== null) clearTimeout(this.#retry);
+    if (this.#repeat !== null) clearTimeout(this.#repeat);
   }
 
   #send(instance: string): void {
@@ -168,6 +200,8 @@ export class Reporter {
         JSON.stringify(report),
       );
       out.ackedVersion = version;
+      out.ackedAt = performance.now();
+      this.#failures = 0;
       if (out.version === version) this.#onAcked(content);
     } catch (error) {
       this.#log.debug({ err: error, instance: content.instance }, 'a report was not acknowledged');
@@ -177,11 +211,14 @@ export class Reporter {
 
   #retryLater(): void {
     if (this.#retry !== null || this.#stopped) return;
+    const longest = Math.min(retry.longest, retry.first * 2 ** this.#failures);
+    this.#failures = Math.min(this.#failures + 1, 10);
+    const wait = longest * (0.5 + Math.random() / 2);
     this.#retry = setTimeout(() => {
       this.#retry = null;
       for (const [instance, out] of this.#outgoing) {
         if (out.version !== out.ackedVersion) this.#send(instance);
       }
-    }, retryMs);
+    }, wait);
   }
 }
