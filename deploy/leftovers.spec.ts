@@ -1,10 +1,12 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { promisify } from 'node:util';
 import { describe as suite, expect, onTestFinished, test } from 'vitest';
 import {
   describe,
   difference,
   findLeftovers,
+  findTakenNames,
   isEmpty,
   takeInventory,
   type Inventory,
@@ -129,4 +131,28 @@ test("routes to other hosts' containers are swept away, another agent's stay", a
   expect((await takeInventory()).routes).toContain(
     `192.0.2.128/25 via 198.51.100.2 proto 201 metric ${metric + 1}`,
   );
+});
+
+suite('names of another platform', () => {
+  test('are taken when they are equal, a network when it overlaps', async () => {
+    const other = {
+      ...{ BULKHEAD_SERVICE: 'agent', BULKHEAD_STATE: '/tmp/other', AGENT_VETH_PREFIX: 'other' },
+      ...{ AGENT_CGROUP: 'bh-names', AGENT_NETWORK: '10.77.128.0/17' },
+    };
+    const agent = spawn('sleep', ['60'], { env: { ...other, PATH: process.env['PATH'] } });
+    onTestFinished(async () => {
+      agent.kill();
+      await once(agent, 'exit');
+    });
+    await once(agent, 'spawn');
+    const taken = (network: string) => {
+      const node = { cgroup: 'bh-names', vethPrefix: 'bhn', nftTable: 'bhnames', network };
+      return findTakenNames(
+        makeSettings({ root: '/', stateDir: '/tmp/ours', node: { ...node, idBase: 77 } }),
+      );
+    };
+    for (const network of ['10.77.128.0/17', '10.77.0.0/16', '10.77.200.0/24'])
+      expect(await taken(network)).toEqual(['AGENT_CGROUP', 'AGENT_NETWORK']);
+    expect(await taken('10.77.0.0/17')).toEqual(['AGENT_CGROUP']);
+  });
 });

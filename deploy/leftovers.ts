@@ -4,6 +4,7 @@
  */
 import { execFile } from 'node:child_process';
 import { readFile, readdir, readlink } from 'node:fs/promises';
+import { BlockList } from 'node:net';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import type { PlatformSettings } from './settings.ts';
@@ -88,25 +89,48 @@ async function namesThatAreOurs(settings: PlatformSettings) {
   };
 }
 
-/** The variables in which the agent of another platform on this machine has the value that we have. */
+/**
+ * The variables in which the agent of another platform on this machine has the value that we have, or
+ * a network that overlaps ours: answers to its containers would go to ours.
+ */
 export async function findTakenNames({ stateDir, node }: PlatformSettings): Promise<string[]> {
   const ours = {
     AGENT_CGROUP: node.cgroup,
     AGENT_NFT_TABLE: node.nftTable,
     AGENT_VETH_PREFIX: node.vethPrefix,
     AGENT_NETWORK: node.network,
-    AGENT_ID_BASE: node.idBase,
+    AGENT_ID_BASE: String(node.idBase),
   };
-  const theirs = new Set<string>();
+  const theirs: Map<string, string>[] = [];
   for (const pid of await allPids()) {
     const environment = await environmentOf(pid);
     if (!environment.includes('BULKHEAD_SERVICE=agent')) continue;
     if (environment.includes(`BULKHEAD_STATE=${stateDir}`)) continue;
-    for (const entry of environment) theirs.add(entry);
+    theirs.push(new Map(environment.map((entry) => entry.split('=', 2) as [string, string])));
   }
   return Object.entries(ours)
-    .filter(([name, value]) => theirs.has(`${name}=${value}`))
+    .filter(([name, own]) =>
+      theirs.some((environment) => {
+        const other = environment.get(name);
+        if (other === undefined) return false;
+        return name === 'AGENT_NETWORK' ? overlap(own, other) : own === other;
+      }),
+    )
     .map(([name]) => name);
+}
+
+/** Whether two networks in CIDR notation have an address in common. */
+function overlap(one: string, other: string): boolean {
+  // Of two networks one contains the other or they are apart.
+  const [wider, narrower] = [one, other]
+    .map((network) => network.split('/') as [string, string])
+    .sort(([, bits], [, otherBits]) => Number(bits) - Number(otherBits)) as [
+    [string, string],
+    [string, string],
+  ];
+  const list = new BlockList();
+  list.addSubnet(wider[0], Number(wider[1]));
+  return list.check(narrower[0]);
 }
 
 const environmentOf = async (pid: number): Promise<string[]> =>
