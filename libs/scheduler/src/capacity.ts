@@ -72,7 +72,8 @@ export class Room {
 
   /** Those of which it has instances. */
   processes(): string[] {
-    return [...new Set([...Object.keys(this.node.processes), ...this.added.keys()])];
+    const before = Object.keys(this.node.processes);
+    return this.added.size === 0 ? before : [...new Set([...before, ...this.added.keys()])];
   }
 
   /** Share of the scarcest resource that is reserved, 0 to 1. */

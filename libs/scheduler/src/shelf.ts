@@ -56,6 +56,8 @@ export class Shelf {
    */
   fill(room: Room, spread: number, take: (lot: Lot) => void): number {
     let heldBack = Infinity;
+    // Most rooms of a round are full.
+    if (!this.mayFit(room)) return heldBack;
     const next = this.#fitting(room);
     const choose = (leaf: number): Lot | null => {
       const { lots } = this.shapes[leaf] as Shape;
