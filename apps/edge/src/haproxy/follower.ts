@@ -230,13 +230,15 @@ export class HaproxyFollower {
     const before = this.#workers.current;
     let current = await this.#workers.find();
     if (current.structure !== structure) {
+      // That of the table as it is written: it may have grown while the worker was asked.
+      const to = structureOf(this.#options.table, this.#options.settings);
       this.#options.log.info(
-        { from: current.structure, to: structure },
+        { from: current.structure, to },
         'reloading HAProxy: its structure changed',
       );
       this.#writeFiles(true, false);
       this.counts.reloads += 1;
-      await this.#workers.reload(structure, this.#files.config);
+      await this.#workers.reload(to, this.#files.config);
       current = await this.#workers.find();
     }
     if (current !== before) this.#full = true;
