@@ -75,4 +75,7 @@ it('tells times of answers that came since, also of a bucket that began again', 
   expect(meter.take()).toEqual([]);
   read([3, 2]);
   expect(meter.take()).toMatchObject([{ answerTimes: [0, 0, 0, 2] }]);
+  // Those of a sample stand for sixteen each.
+  read([1, 1], [128 + 1, 2]);
+  expect(meter.take()).toMatchObject([{ answerTimes: [0, 1 + 2 * 16] }]);
 });

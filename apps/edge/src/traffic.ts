@@ -1,4 +1,5 @@
 import { addAnswers, answerBuckets, type HostTraffic } from '@bulkhead/protocol';
+import { answerKeys } from './haproxy/config.ts';
 
 /** A backend's counters as a HAProxy process shows them, which counts from zero. */
 export interface BackendReading {
@@ -7,7 +8,7 @@ export interface BackendReading {
   readonly pid: number;
   readonly backend: string;
   readonly stat: ReadonlyMap<string, string>;
-  /** Answers by the time until they began; buckets without news may be missing. */
+  /** Answers by the time until they began, or a sample of them (`answerKeys`); those without news may be missing. */
   readonly buckets: readonly (readonly [bucket: number, count: number])[];
 }
 
@@ -144,12 +145,13 @@ function answersSince(
   now: BackendReading['buckets'],
 ): number[] {
   const news: number[] = [];
-  for (const [bucket, count] of now) {
-    const seen = before?.get(bucket) ?? 0;
+  for (const [key, count] of now) {
+    const seen = before?.get(key) ?? 0;
     const came = count < seen ? count : count - seen;
+    const bucket = key % answerKeys.sampled;
     if (came === 0 || bucket >= answerBuckets) continue;
     while (news.length <= bucket) news.push(0);
-    news[bucket] = came;
+    news[bucket]! += key < answerKeys.sampled ? came : came * answerKeys.sampleOf;
   }
   return news;
 }

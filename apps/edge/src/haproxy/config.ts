@@ -147,8 +147,12 @@ export const serverKey = (backend: Pick<RouteBackend, 'host' | 'port' | 'http2'>
 export const serverOptions = ({ http2 = false }: Pick<RouteBackend, 'http2'>): string =>
   `${http2 ? 'proto h2 ' : ''}check inter 30s fastinter 500ms downinter 500ms rise 1 fall 2 observe layer4 error-limit 1 on-error sudden-death`;
 
-/** Of the table of answers, whose keys are a backend's number in HAProxy times this, and the bucket. */
-export const keysPerBackend = 128;
+/**
+ * Of the table of answers, whose keys are a backend's number in HAProxy times this, and the bucket. A
+ * backend that is busier than `busyRate` requests a second has one of `sampleOf` counted, by chance:
+ * a number behind `sampled`, for that many requests.
+ */
+export const answerKeys = { perBackend: 256, sampled: 128, sampleOf: 16, busyRate: 100 } as const;
 
 /** In the jail, so that a worker in its chroot reaches them. */
 const handovers = { plain: 'handover.sock', tls: 'handover-tls.sock' } as const;
@@ -167,6 +171,7 @@ const pageFile = (dir: string, page: ErrorPage, kind: 'html' | 'json') =>
 function renderFixed(settings: ConfigSettings): string {
   const { dir, bind, tls, maxBody, haproxyUser, accessLog } = settings;
   const files = edgeFiles(dir);
+  const bucketOf = `map_ip_int(${files.buckets},${answerBuckets - 1})`;
   const handoverBind = (kind: keyof typeof handovers) =>
     `bind unix@${join(files.jail, handovers[kind])} accept-proxy mode 600${haproxyUser === null ? '' : ` user ${haproxyUser}`} name ${kind}`;
   const handoverServer = (kind: keyof typeof handovers) =>
@@ -294,9 +299,11 @@ backend answers from edge
 
 # Every app's backend.
 defaults app from edge
-  http-request set-var(txn.began) date(0,us)
-  http-response set-var(txn.bucket) date(0,us),sub(txn.began),map_ip_int(${files.buckets},${answerBuckets - 1})
-  http-response track-sc1 be_id,mul(${keysPerBackend}),add(txn.bucket) table answers
+  http-request set-var(txn.began) date(0,us) if { be_sess_rate lt ${answerKeys.busyRate} }
+  http-request set-var(txn.sample) date(0,us) if { be_sess_rate ge ${answerKeys.busyRate} } { rand(${answerKeys.sampleOf}) eq 0 }
+  http-response set-var(txn.bucket) date(0,us),sub(txn.began),${bucketOf} if { var(txn.began) -m found }
+  http-response set-var(txn.bucket) date(0,us),sub(txn.sample),${bucketOf},add(${answerKeys.sampled}) if { var(txn.sample) -m found }
+  http-response track-sc1 be_id,mul(${answerKeys.perBackend}),add(txn.bucket) table answers if { var(txn.bucket) -m found }
   http-request return status ${busyPage.status} ${pageReply(dir, busyPage, 'html')} if { be_conn,sub(proc.half) gt 0 }
   http-request set-var(txn.free) fe_conn(edge),neg,add(proc.most) if { fe_conn(edge),sub(proc.half) gt 0 }
   http-request return status ${busyPage.status} ${pageReply(dir, busyPage, 'html')} if { var(txn.free) -m found } { be_conn,sub(txn.free) gt 0 }

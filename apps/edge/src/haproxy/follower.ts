@@ -6,7 +6,7 @@ import { backendName, isAppBackend, type HostTarget, type RouteTable } from '../
 import { readColumns, type BackendReading } from '../traffic.ts';
 import { parseCounts, parseStat } from './actual.ts';
 import {
-  keysPerBackend,
+  answerKeys,
   renderFiles,
   structureOf,
   writeHaproxyFiles,
@@ -107,10 +107,10 @@ export class HaproxyFollower {
       const table = await this.#master.run({ pid }, `show table answers${lately}`);
       const answers = new Map<number, [bucket: number, count: number][]>();
       for (const [key, count] of parseCounts(table)) {
-        const id = Math.floor(key / keysPerBackend);
-        const buckets = answers.get(id);
-        if (buckets) buckets.push([key % keysPerBackend, count]);
-        else answers.set(id, [[key % keysPerBackend, count]]);
+        const id = Math.floor(key / answerKeys.perBackend);
+        const buckets = answers.get(id) ?? [];
+        buckets.push([key % answerKeys.perBackend, count]);
+        answers.set(id, buckets);
       }
       const text = await this.#master.run({ pid }, 'show stat -1 2 -1');
       for (const stat of parseStat(text, readColumns)) {
