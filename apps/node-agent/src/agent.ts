@@ -18,7 +18,7 @@ import { Streams } from './streams/dialer.ts';
 import { timedRuntime } from './timed-runtime.ts';
 
 /** Everything is reported again this often, in case what heard it has lost it, ms. */
-const repeatEveryMs = 120_000;
+const repeatEveryMs = 1_800_000;
 /** Restarts after a mass failure. */
 const restartRate = { perSecond: 15, burst: 20 };
 
